@@ -17,8 +17,9 @@ import soundfile
 import torch
 import torchaudio.functional as AF
 from torchaudio.transforms import MFCC
-from tqdm.auto import tqdm
 
+
+from .progress import progress
 from .slots import SLOTS, digest, features, pin, text
 
 # %% ../nbs/02_features.ipynb #10cf04ca
@@ -138,7 +139,7 @@ def write_product(
     target = Path(folder)/name
     target.mkdir(parents=True, exist_ok=True)
     with open(target/"frames.partial", "wb") as file:
-        for utterance, source in tqdm(sources(slot, table).items(), desc=name, unit="turn"):
+        for utterance, source in progress(sources(slot, table).items(), len(table), name, "turn"):
             if slot == "features" or source not in done: frames = extract(source).numpy().astype("<f4")
             else: frames = done[source]
             if slot == "text": done[source] = frames
