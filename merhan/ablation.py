@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LIBRARIES', 'params_path', 'read_params', 'known_corpora', 'Strategy', 'read_strategies', 'needed_products',
-           'resolve', 'chosen_components', 'strategy_pin', 'trial_folder', 'one_trial', 'run_trials',
-           'parallel_backend', 'check_trials', 'gather', 'gather_history', 'gather_weights', 'write_table',
-           'record_costs', 'pipeline_text']
+           'resolve', 'chosen_components', 'strategy_pin', 'write_configs', 'read_config', 'read_place', 'trial_folder',
+           'one_trial', 'run_trials', 'parallel_backend', 'check_trials', 'gather', 'gather_history', 'gather_weights',
+           'write_table', 'record_costs', 'pipeline_text']
 
 # %% ../nbs/12_ablation.ipynb #e1a24d94
 import json, os, shutil
@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 import yaml
 
-import merhan.losses
+import merhan.losses # noqa: F401 (its components register themselves)
 from .data import load_turns, read_folds
 from .features import Product, product_name
 from .progress import progress
@@ -107,7 +107,26 @@ def strategy_pin(slots:dict) -> str:
     "Pin over the code of a trial and of the components that a configuration names."
     return pin(one_trial, *chosen_components(slots))
 
-# %% ../nbs/12_ablation.ipynb #b6a74e78
+# %% ../nbs/12_ablation.ipynb #151c1403
+def write_configs(configs, folder):
+    "One YAML file a strategy; a strategy that is gone leaves none behind."
+    folder = Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name, config in configs.items(): (folder/f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+def read_config(corpus, strategy) -> dict:
+    "The resolved configuration of a strategy."
+    path = Path("configs")/corpus/"single"/f"{strategy}.yaml"
+    if not path.is_file(): raise ValueError(f"there is no {path}; run the resolve stage (`dvc repro`); known: {sorted(p.stem for p in path.parent.glob('*.yaml'))}")
+    return yaml.safe_load(path.read_text())
+
+def read_place(corpus) -> dict: # parallel, device
+    "Where and how many at a time trials run; this decides nothing but speed."
+    params = read_params(corpus)
+    return dict(parallel=params.get("parallel"), device=params.get("device", "auto"))
+
+# %% ../nbs/12_ablation.ipynb #6c13516f
 def trial_folder(config, fold, seed, scratch="scratch") -> Path:
     "Where a trial of a resolved configuration lives: a hash over all that decides its result."
     return Path(scratch)/digest([config["trial"], fold, seed])
@@ -123,7 +142,7 @@ def one_trial(config, fold, work, folder, device="auto"):
     run_trial(trial["slots"], load, trial["classes"], fold.seed, folder, device, dict(fold=fold.fold, trial={k: trial[k] for k in ("products", "splits", "versions", "pin")}))
     return folder
 
-# %% ../nbs/12_ablation.ipynb #6c13516f
+# %% ../nbs/12_ablation.ipynb #abb886ba
 def run_trials(
     config:dict,        # resolved
     work,               # folder of the corpus's outputs: utterances, folds, features
@@ -156,7 +175,7 @@ def check_trials(grid, config):
         card = json.loads((folder/"result/card.json").read_text())
         if card["config"] != config["trial"]["slots"] or card["seed"] != seed: raise ValueError(f"{folder} was made with other parameters than {config['strategy']} asks for; delete it")
 
-# %% ../nbs/12_ablation.ipynb #29215381
+# %% ../nbs/12_ablation.ipynb #8991e742
 def gather(grid, table, kind="test") -> pd.DataFrame: # utterance, speaker, session, fold, seed, label, predicted, p_<class>
     "Predictions of all trials on one side."
     who = table.set_index("utterance")[["speaker", "session"]]
@@ -177,7 +196,7 @@ def gather_weights(grid, target):
     for fold, seed, folder in grid.itertuples(index=False):
         for source, suffix in (("weights.safetensors", ".safetensors"), ("card.json", ".json")): shutil.copyfile(folder/"result"/source, Path(target)/f"fold-{fold}_seed-{seed}{suffix}")
 
-# %% ../nbs/12_ablation.ipynb #8991e742
+# %% ../nbs/12_ablation.ipynb #406c9fd5
 def write_table(table, path):
     "A table as parquet, in a folder that is made where it lacks."
     Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -192,17 +211,15 @@ def record_costs(grid, corpus, strategy):
     costs[strategy] = {k: round(float(v), 3) for k, v in found.median().items()} | dict(parameters=int(found.parameters.iloc[0]), trials=len(found))
     path.write_text(json.dumps(dict(sorted(costs.items())), indent=1) + "\n")
 
-# %% ../nbs/12_ablation.ipynb #21eb1584
+# %% ../nbs/12_ablation.ipynb #849d8909
 def pipeline_text(corpus:str) -> str:
     "The content of `pipelines/<corpus>/dvc.yaml`, made from the root's `dvc.yaml`."
-    root, params = yaml.safe_load(Path("dvc.yaml").read_text()), read_params(corpus)
-    own = ["../../params.yaml:strategies", f"corpus: {{name: {corpus}, root: {params['corpus']['root']}}}"]
-    for name, stage in root["stages"].items():
+    made, own = yaml.safe_load(Path("dvc.yaml").read_text()), params_path(corpus)
+    stages = {name: stage for name, stage in made["stages"].items() if name != "selected"}
+    for name, stage in stages.items():
         body = stage.get("do", stage)
         body["wdir"] = "../.."
-        if "params" in body: body["params"] = [*([{"params.yaml": body["params"]}]), {str(params_path(corpus)): None}]
-        if name == "prepare": body["deps"] = [d for d in body["deps"] if d != "${corpus.root}"] + params["corpus_files"]
-    root["stages"].pop("selected", None)
-    root["vars"] = [own[0], dict(corpus=dict(name=corpus))]
-    for key in ("metrics", "plots"): root.pop(key, None)
-    return f"# Generated from the root's dvc.yaml by `merhan pipelines`; never edited.\n{yaml.safe_dump(root, sort_keys=False, width=200)}"
+        if "params" in body: body["params"] = [k for k in body["params"] if k != "corpus"] + [{str(own): None}]
+        if name == "prepare": body["deps"] = [d for d in body["deps"] if d != "data"] + read_params(corpus)["corpus_files"]
+    head = "# Generated from the root's dvc.yaml by `make export`; never edited.\n"
+    return head + yaml.safe_dump(dict(vars=["../../params.yaml:strategies"], stages=stages), sort_keys=False, width=200)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['check_packages', 'check_machine', 'check_audio', 'check_text_encoder', 'check_corpus', 'check', 'run', 'pins',
-           'pipelines', 'predict_command', 'confirm', 'parser', 'main', 'dispatch']
+           'pipelines', 'requirements', 'readme', 'predict_command', 'confirm', 'parser', 'main', 'dispatch']
 
 # %% ../nbs/16_command.ipynb #1d519788
 import argparse, importlib.util, json, os, platform, shutil, subprocess, sys
@@ -85,6 +85,17 @@ def pipelines():
     "Write pipelines/<corpus>/dvc.yaml for every corpus but the bundled one."
     from merhan.ablation import known_corpora, pipeline_text
     for corpus in known_corpora()[1:]: (Path("pipelines")/corpus/"dvc.yaml").write_text(pipeline_text(corpus))
+def requirements():
+    "Print what settings.ini asks for, one requirement a line: the input of `make lock`."
+    from configparser import ConfigParser
+    settings = ConfigParser(delimiters=["="], interpolation=None)
+    settings.read("settings.ini", encoding="utf-8")
+    print("\n".join(r for key, value in settings["DEFAULT"].items() if key.endswith("requirements") for r in value.split()))
+
+def readme():
+    "Write README.md from its notebook."
+    from merhan.notebooks import readme_text
+    Path("README.md").write_text(readme_text())
 
 # %% ../nbs/16_command.ipynb #1f54e533
 def predict_command(recording, sentence, corpus, strategy, attention):
@@ -128,6 +139,8 @@ def parser() -> argparse.ArgumentParser:
     part("predict", "class probabilities of a recording", (["recording"], {}), (["--text"], dict(required=True, help="what is said in it")), corpus, strategy, (["--attention"], dict(help="save the attention figure here (svg, png, pdf)")))
     part("confirm", "compare headline metrics with the committed ones", corpus, (["--against"], dict(default="HEAD")))
     part("pipelines", "write the pipelines of other corpora")
+    part("requirements", "print the requirements of settings.ini")
+    part("readme", "write README.md from nbs/index.ipynb")
     part("site", "render executed notebooks to reports/site")
     return main
 
@@ -144,6 +157,6 @@ def dispatch(given):
     if given.command == "pins": return pins(given.corpus)
     if given.command == "predict": return predict_command(given.recording, given.text, given.corpus, given.strategy, given.attention)
     if given.command == "confirm": return confirm(given.corpus, given.against)
-    if given.command == "pipelines": return pipelines()
+    if given.command in ("pipelines", "requirements", "readme"): return globals()[given.command]()
     from merhan.notebooks import render_site
     print(f"{len(render_site()) - 1} pages; open reports/site/index.html")

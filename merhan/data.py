@@ -148,13 +148,17 @@ class Normaliser:
 @sampler
 def shuffled(
     batch_size:int=16, # turns per batch
+    pool:int=1,        # batches within which turns are sorted by length; 1 does not sort
 ):
     "Every turn once per epoch, in random order."
-    def epoch(labels, generator):
-        return list(torch.randperm(len(labels), generator=generator).split(batch_size))
+    def epoch(turns, generator):
+        lengths, order = torch.tensor([len(a) for a in turns.audio]), torch.randperm(len(turns), generator=generator)
+        if pool == 1: return list(order.split(batch_size))
+        batches = [b for part in order.split(pool * batch_size) for b in part[lengths[part].argsort(stable=True)].split(batch_size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator)]
     return epoch
 
-# %% ../nbs/03_data.ipynb #31b10153
+# %% ../nbs/03_data.ipynb #df2fe86f
 class IEMOCAPDataset(Dataset):
     "Utterances of a processed folder as tensors (specification, Training Pipeline)."
     def __init__(self,
@@ -180,7 +184,7 @@ class IEMOCAPDataset(Dataset):
         return dict(utterance=row.utterance_id, audio_features=extract_audio_features(row.audio_path, self.feature_type, self.max_length),
                     input_ids=tokens["input_ids"][0], attention_mask=tokens["attention_mask"][0], emotion=self.classes.index(row.emotion))
 
-# %% ../nbs/03_data.ipynb #7d001b69
+# %% ../nbs/03_data.ipynb #099fb276
 def collate(items) -> Batch:
     "Items of `IEMOCAPDataset` as one padded batch."
     pad = lambda key: pad_sequence([item[key] for item in items], batch_first=True)

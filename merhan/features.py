@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SAMPLE_RATE', 'MINILM_SHA256', 'load_wave', 'mfcc', 'stacked', 'extract_audio_features', 'text_model_path',
-           'file_sha256', 'load_text_model', 'frozen', 'product_name', 'sources', 'write_product', 'Product']
+           'file_sha256', 'load_text_model', 'frozen', 'product_name', 'sources', 'source_digest', 'write_product',
+           'Product', 'write_missing_products']
 
 # %% ../nbs/02_features.ipynb #287ff747
-import hashlib, json, os
+import hashlib, json, os, shutil
 from functools import cache
 from pathlib import Path
 
@@ -127,6 +128,11 @@ def sources(slot, table):
     "What a product of `slot` is made from, per utterance: recordings for features, sentences for text."
     return dict(zip(table.utterance, table.audio if slot == "features" else table.text))
 
+def source_digest(slot, table):
+    "A hash over what a product is made from: sentences, or the bytes of the recordings."
+    made_from = sources(slot, table)
+    return digest(made_from if slot == "text" else {u: file_sha256(path) for u, path in made_from.items()})
+
 # %% ../nbs/02_features.ipynb #725965b1
 def write_product(
     slot:str,      # `features` or `text`
@@ -149,7 +155,7 @@ def write_product(
     os.replace(target/"frames.partial", target/"frames.f32")
     pd.DataFrame(index, columns=["utterance", "start", "length"]).to_parquet(target/"index.parquet", index=False)
     checksum = hashlib.sha256((target/"frames.f32").read_bytes() + (target/"index.parquet").read_bytes()).hexdigest()
-    card = dict(name=name, slot=slot, spec=SLOTS[slot].check(spec), checksum=checksum, channels=int(frames.shape[1]), frames=int(sum(i[2] for i in index)), utterances=len(index))
+    card = dict(name=name, slot=slot, spec=SLOTS[slot].check(spec), checksum=checksum, channels=int(frames.shape[1]), frames=int(sum(i[2] for i in index)), utterances=len(index), source=source_digest(slot, table))
     (target/"product.json").write_text(json.dumps(card, indent=1))
     return card
 
@@ -173,3 +179,20 @@ class Product:
     def __getitem__(self, utterance):
         start, length = self.spans[utterance]
         return torch.from_numpy(np.array(self.frames[start:start + length]))
+
+# %% ../nbs/02_features.ipynb #dde3ae18
+def write_missing_products(
+    needed:dict, # product name to (slot, spec)
+    table,       # utterances
+    folder,      # of all products
+) -> dict:       # product name to its card
+    "Make the products that are not there whole, for exactly these utterances, and remove those that are not needed."
+    folder, cards = Path(folder), {}
+    for stale in folder.glob("*_*"):
+        if stale.name not in needed: shutil.rmtree(stale)
+    for name, (slot, spec) in needed.items():
+        try: kept = Product(folder/name, verify=True)
+        except ValueError: kept = None
+        fresh = kept is not None and list(kept.spans) == list(table.utterance) and kept.card["source"] == source_digest(slot, table)
+        cards[name] = kept.card if fresh else write_product(slot, spec, table, folder)
+    return cards

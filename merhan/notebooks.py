@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'paper', 'run_stage', 'check_parameters',
            'shown_progress', 'normal_form', 'stable', 'mathml', 'page_body', 'title_of', 'render_site', 'reading_order',
-           'links', 'index_body']
+           'links', 'index_body', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
 import json, os, re, sys, threading, time
@@ -200,3 +200,16 @@ def index_body(pages) -> str: # HTML
     for path, (name, title) in pages.items(): groups.setdefault(path.parts[1], []).append(f'<li><a href="{name}">{escape(title)}</a></li>')
     lists = "".join(f"<h3>{escape(corpus)}</h3><ul>{''.join(items)}</ul>" for corpus, items in groups.items())
     return f"{markdown2html(mathml(readme))}<h2>Papers</h2>{lists}"
+
+# %% ../nbs/13_notebooks.ipynb #20108a26
+def readme_text(notebook="nbs/index.ipynb") -> str: # markdown
+    "README.md as its notebook makes it."
+    from nbclient import NotebookClient
+    from nbconvert.filters import strip_ansi
+    page = nbformat.read(notebook, as_version=4)
+    NotebookClient(page, kernel_name="python3").execute()
+    parts = []
+    for cell in page.cells:
+        if cell.cell_type == "markdown": parts.append(cell.source); continue
+        parts += [strip_ansi(o.data["text/markdown"]) for o in cell.outputs if "data" in o and "text/markdown" in o.data]
+    return "<!-- Generated from nbs/index.ipynb by `make readme`. -->\n" + "\n\n".join(parts) + "\n"

@@ -177,7 +177,7 @@ class EpochBatches:
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-        for rows in self.sampler(self.turns.label, generator): yield self.turns.batch(rows.tolist())
+        for rows in self.sampler(self.turns, generator): yield self.turns.batch(rows.tolist())
 
 # %% ../nbs/10_training.ipynb #5e09777e
 def assemble(config, channels, num_classes, seed, train, validation, **place):

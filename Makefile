@@ -1,0 +1,55 @@
+# make repro · make test · make check · make lab · make site · make export · make lock
+SHELL := /bin/bash
+PYTHON ?= python3.11
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONHASHSEED := 0
+.DEFAULT_GOAL := help
+.PHONY: help install repro test check export lab site readme lock clean
+
+help:            ## show what can be made
+	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
+
+.venv/installed: requirements.lock setup.py settings.ini
+	@command -v $(PYTHON) >/dev/null || { echo "merhan needs Python 3.11; name it with make PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv .venv
+	pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+install: .venv/installed  ## a .venv with every version of requirements.lock
+
+repro: install   ## regenerate every result, then render the papers
+	dvc pull --quiet data.dvc
+	dvc repro
+	merhan site
+	merhan confirm
+
+export: install  ## notebooks to merhan/, pipelines/ and README.md
+	nbdev_export
+	nbdev_clean
+	merhan pipelines
+
+check: install   ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
+	pytest -q tests/test_export.py tests/test_layers.py tests/test_params.py tests/test_pins.py tests/test_prose.py
+	ruff check merhan tests
+
+test: install    ## everything: export, clean, notebooks, tests, the whole pipeline in a temporary clone
+	dvc pull --quiet data.dvc
+	ruff check merhan tests
+	OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --do_print
+	pytest -q tests
+
+lab: install     ## JupyterLab
+	jupyter lab nbs
+
+site: install    ## papers as pages: reports/site/index.html
+	merhan site
+
+readme: install  ## README.md from nbs/index.ipynb
+	merhan readme
+
+lock: install    ## resolve requirements.lock anew from settings.ini
+	merhan requirements | uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate -o requirements.lock -
+
+clean:           ## remove what was computed; the environment and the corpus stay
+	rm -rf work scratch reports/site

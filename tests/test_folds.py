@@ -1,0 +1,103 @@
+"No speaker is on two sides; statistics come from the training side; nothing of the test side reaches training."
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from merhan.ablation import one_trial, run_trials, trial_folder
+from merhan.data import Normaliser, folds, load_turns, read_folds
+from merhan.features import Product
+
+
+@pytest.mark.parametrize("by", ["session", "speaker"])
+def test_sides_share_no_speaker(demo, by):
+    table = demo.table()
+    who = dict(zip(table.utterance, table.speaker))
+    made = folds(table, by, seeds=4)
+    for fold in made:
+        sides = [{who[u] for u in getattr(fold, side)} for side in ("train", "validation", "test")]
+        assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
+        assert all(sides)
+    for seed in range(4):
+        tested = [u for f in made if f.seed == seed for u in f.test]
+        assert sorted(tested) == sorted(table.utterance), "every turn is tested exactly once per seed"
+
+
+def test_validation_rotates_with_the_seed(demo):
+    table = demo.table()
+    session = dict(zip(table.utterance, table.session))
+    chosen = {(f.fold, f.seed): session[f.validation[0]] for f in folds(table, seeds=4)}
+    assert all(len({chosen[fold, seed] for seed in range(4)}) == 4 for fold in "12345")
+
+
+def test_normaliser_reads_the_training_side_only(small, resolved):
+    config, fold = resolved("baseline"), read_folds(small["work"] / "folds.json")[0]
+    audio, text = (Product(small["work"] / "features" / config["trial"]["products"][slot]["name"]) for slot in ("features", "text"))
+    train = load_turns(fold.train, small["table"], "4", audio, text)
+    frames = np.concatenate([audio[u].numpy() for u in fold.train])
+    assert np.allclose(Normaliser.fit(train).mean, frames.mean(0), atol=1e-3)
+
+
+def everything_that_training_produces(folder):
+    result = folder / "result"
+    card = json.loads((result / "card.json").read_text())
+    return card["weights_sha256"], json.loads((result / "history.json").read_text()), pd.read_parquet(result / "validation.parquet")
+
+
+def test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, monkeypatch):
+    "Features of the test side become noise, its labels are turned around: weights, history and validation stay the same to the bit."
+    import merhan.ablation
+
+    config, fold = resolved("baseline"), read_folds(small["work"] / "folds.json")[0]
+    clean = one_trial(config, fold, small["work"], tmp_path / "clean", "cpu")
+    original = load_turns
+
+    def poisoned(names, table, classes, audio, text):
+        turns = original(names, table, classes, audio, text)
+        if set(names) <= set(fold.test):
+            turns = replace(turns, audio=[torch.randn_like(a) * 1e3 for a in turns.audio], text=[torch.randn_like(t) for t in turns.text], label=3 - turns.label)
+        return turns
+
+    monkeypatch.setattr(merhan.ablation, "load_turns", poisoned)
+    dirty = one_trial(config, fold, small["work"], tmp_path / "dirty", "cpu")
+    (weights, history, validation), (weights2, history2, validation2) = map(everything_that_training_produces, (clean, dirty))
+    assert weights == weights2 and history == history2
+    pd.testing.assert_frame_equal(validation, validation2)
+    assert not pd.read_parquet(clean / "result/test.parquet").equals(pd.read_parquet(dirty / "result/test.parquet")), "the poison was not applied"
+
+
+def test_a_leak_is_noticed(small, resolved, tmp_path, monkeypatch):
+    "The same test with a leak planted on purpose (statistics fitted on everything) must see a difference: it can fail."
+    import merhan.training
+
+    config, fold = resolved("baseline"), read_folds(small["work"] / "folds.json")[0]
+    clean = one_trial(config, fold, small["work"], tmp_path / "clean", "cpu")
+    audio, text = (Product(small["work"] / "features" / config["trial"]["products"][slot]["name"]) for slot in ("features", "text"))
+    everything = load_turns(fold.train + fold.test, small["table"], "4", audio, text)
+    leaky = Normaliser.fit(everything)
+    monkeypatch.setattr(merhan.training.Normaliser, "fit", classmethod(lambda cls, turns: leaky))
+    leaked = one_trial(config, fold, small["work"], tmp_path / "leaked", "cpu")
+    assert everything_that_training_produces(clean)[0] != everything_that_training_produces(leaked)[0]
+
+
+def test_same_seed_same_weights_here_and_in_processes(small, resolved, tmp_path):
+    config = resolved("baseline")
+    alone = run_trials(config, small["work"], dict(jobs=1), "cpu", tmp_path / "a")
+    beside = run_trials(config, small["work"], dict(backend="loky", jobs=2), "cpu", tmp_path / "b")
+    weights = [[everything_that_training_produces(f)[0] for f in grid.folder] for grid in (alone, beside)]
+    assert weights[0] == weights[1] and len(set(weights[0])) == len(weights[0])
+    assert trial_folder(config, "1", 0) != trial_folder(config, "1", 1)
+
+
+def test_a_class_without_member_in_a_fold(small, resolved, tmp_path):
+    "Its recall is absent there, never zero, and the fold still scores."
+    from merhan.evaluation import per_class, score
+
+    table = pd.read_parquet(run_trials(resolved("baseline"), small["work"], dict(jobs=1), "cpu", tmp_path).folder[0] / "result/test.parquet").assign(seed=0)
+    without = table[table.label != "sad"]
+    without = without.assign(predicted=without.label)
+    assert per_class(without)["sad"]["recall"] is None and per_class(without)["sad"]["support"] == 0
+    assert score(without)["unweighted_accuracy"] == 100

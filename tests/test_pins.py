@@ -1,0 +1,57 @@
+"Every function of the package that a trial executes is covered by its pin; what is not code does not move it."
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from merhan.ablation import chosen_components, one_trial, strategy_pin
+from merhan.data import read_folds
+from merhan.slots import SLOTS, reachable
+
+STRATEGIES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["strategies"])
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_runs_is_pinned(name, small, resolved, tmp_path):
+    config, ran = resolved(name), set()
+
+    def profile(frame, event, argument):
+        if event == "call" and frame.f_globals.get("__name__", "").startswith("merhan."):
+            ran.add((frame.f_globals["__name__"], frame.f_code.co_qualname))
+
+    sys.setprofile(profile)
+    try:
+        one_trial(config, read_folds(small["work"] / "folds.json")[0], small["work"], tmp_path, "cpu")
+    finally:
+        sys.setprofile(None)
+    pinned = set(reachable(one_trial, *chosen_components(config["trial"]["slots"])))
+    outside = {f"{module}.{function}" for module, function in ran if module != "merhan.slots" and not covered(f"{module}.{function}", pinned)}
+    assert len(ran) > 30 and not outside, outside
+
+
+def covered(name, pinned):
+    "A function is pinned by itself, or by the function or class it stands in."
+    name = name.split(".<locals>")[0]
+    return name in pinned or name.rpartition(".")[0] in pinned
+
+
+def test_the_profile_can_fail(resolved):
+    "A pin without the components would miss them."
+    config = resolved("baseline")
+    assert "merhan.model.Hybrid" in reachable(one_trial, *chosen_components(config["trial"]["slots"])) and "merhan.model.Hybrid" not in reachable(SLOTS["fusion"]["audio_alone"])
+
+
+def test_an_unused_component_moves_nothing(resolved):
+    slots = resolved("baseline")["trial"]["slots"]
+    before = strategy_pin(slots)
+
+    def unused(alpha: float = 1.0):
+        "A loss nobody asked for."
+        return lambda logits, batch: logits.sum() * alpha
+
+    SLOTS["loss"]["unused"] = unused
+    try:
+        assert strategy_pin(slots) == before
+    finally:
+        del SLOTS["loss"]["unused"]

@@ -1,0 +1,66 @@
+"A trial killed with SIGKILL in the middle of an epoch ends with the weights of one that was never killed."
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from conftest import ROOT
+
+from merhan.ablation import run_trials, trial_folder
+
+SCRIPT = """
+import json, sys, time
+import merhan.training as training
+from merhan.ablation import one_trial
+from merhan.data import read_folds
+from merhan.slots import SLOTS
+
+config, work, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
+plain = SLOTS["step"]["plain"]
+def slow():
+    update, count = plain(), [0]
+    def step(run, batch):
+        count[0] += 1
+        if run.epoch == 1 and count[0] % 3 == 0:
+            print("in the middle of epoch two", flush=True)
+            time.sleep(60)
+        return update(run, batch)
+    return step
+SLOTS["step"]["plain"] = slow
+one_trial(config, read_folds(work + "/folds.json")[0], work, folder, "cpu")
+"""
+
+
+def test_sigkill_in_the_middle_of_an_epoch(small, resolved, tmp_path):
+    config = resolved("baseline")
+    config["trial"]["slots"]["sampler"]["shuffled"]["batch_size"] = 8
+    config["trial"]["slots"]["loop"]["by_epoch"]["epochs"] = 4
+    whole = run_trials(config, small["work"], dict(jobs=1), "cpu", tmp_path / "whole")
+    folder = trial_folder(config, "1", 0, tmp_path / "killed")
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(config), str(small["work"]), str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert "in the middle" in process.stdout.readline()
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (folder / "checkpoint.pt").exists() and not (folder / "result").exists()
+    resumed = run_trials(config, small["work"], dict(jobs=1), "cpu", tmp_path / "killed")
+    weights = [json.loads((grid.folder[0] / "result/card.json").read_text())["weights_sha256"] for grid in (whole, resumed)]
+    assert weights[0] == weights[1]
+    assert not (folder / "checkpoint.pt").exists()
+
+
+def test_twice_at_once_is_once(small, resolved, tmp_path):
+    "Two processes that want the same trials wait for each other; each trial is trained once."
+    from concurrent.futures import ThreadPoolExecutor
+
+    config = resolved("baseline")
+    code = "import json, sys; from merhan.ablation import run_trials; run_trials(json.loads(sys.argv[1]), sys.argv[2], dict(jobs=1), 'cpu', sys.argv[3])"
+    call = lambda _: subprocess.run([sys.executable, "-c", code, json.dumps(config), str(small["work"]), str(tmp_path)], cwd=ROOT, capture_output=True, text=True)  # noqa: E731
+    with ThreadPoolExecutor(2) as pool:
+        done = list(pool.map(call, range(2)))
+    assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert len(list(tmp_path.glob("*/result/weights.safetensors"))) == 5
+    started = time.perf_counter()
+    run_trials(config, small["work"], dict(jobs=1), "cpu", tmp_path)
+    assert time.perf_counter() - started < 2, "what is done is skipped"
