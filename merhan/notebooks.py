@@ -8,7 +8,7 @@ __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'paper'
            'links', 'index_body', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
-import json, os, re, sys, threading, time
+import ast, json, os, re, sys, threading, time
 from html import escape
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def run_stage(
     template.cells.append(nbformat.v4.new_code_cell(f"import json; print(json.dumps({{name: globals()[name] for name in {sorted(parameters)!r}}}))", metadata=dict(tags=["effective"])))
     nbformat.write(template, failed)
     with shown_progress():
-        try: papermill.execute_notebook(str(failed), str(failed), parameters, progress_bar=False, record_timing=False, coalesce_streams=True, kernel_name="python3", log_output=False)
+        try: papermill.execute_notebook(str(failed), str(failed), parameters, progress_bar=False, record_timing=False, coalesce_streams=True, kernel_name="python3", log_output=False, extra_arguments=["--IPKernelApp.log_level=40"])
         except papermill.PapermillExecutionError as error:
             raise SystemExit(f"stage {Path(notebook).name} failed: {error.ename}: {error.evalue}\nIts partial execution, with the traceback, is in {failed}") from None
     executed = nbformat.read(failed, as_version=4)
@@ -63,7 +63,7 @@ def check_parameters(template, parameters, name):
     "Raise where a notebook has no `parameters` cell, or not these names in it."
     cell = next((c for c in template.cells if "parameters" in c.metadata.get("tags", [])), None)
     if cell is None and parameters: raise SystemExit(f"{name} has no cell tagged `parameters`; without it every run would use the defaults, silently")
-    known = re.findall(r"^(\w+)\s*=", cell.source, re.M) if cell else []
+    known = [n.id for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)] if cell else []
     strange = sorted(set(parameters) - set(known))
     if strange: raise SystemExit(f"{name} has no parameter {strange[0]!r}; it has {known}")
 
