@@ -23,7 +23,7 @@ import merhan.losses # noqa: F401 (its components register themselves)
 from .data import load_turns, read_folds
 from .features import Product, product_name
 from .progress import progress
-from .slots import SLOTS, compose, digest, pin, reachable, stage_pin
+from .slots import SLOTS, compose, digest, pin, stage_pin
 from .training import run_trial
 
 # %% ../nbs/12_ablation.ipynb #0698e182

@@ -7,7 +7,7 @@ __all__ = ['check_packages', 'check_machine', 'check_audio', 'check_text_encoder
            'pipelines', 'requirements', 'readme', 'predict_command', 'confirm', 'parser', 'main', 'dispatch']
 
 # %% ../nbs/16_command.ipynb #1d519788
-import argparse, importlib.util, json, os, platform, shutil, subprocess, sys
+import argparse, json, platform, shutil, subprocess, sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 

@@ -208,7 +208,8 @@ def read_session(folder, mapping, improvised_only, corpus):
             for turn in turns:
                 if turn["utterance"] in found: corpus.set_aside.append(SetAside(turn["file"], turn["line"], turn["utterance"], "turn appears twice, the first is used"))
                 else: found[turn["utterance"]] = turn
-    for name in sorted(words.keys() - labels.keys()): corpus.set_aside.append(SetAside(words[name]["file"], words[name]["line"], name, "transcript without a label"))
+    named = {s.utterance for s in corpus.set_aside}
+    for name in sorted(words.keys() - labels.keys() - named): corpus.set_aside.append(SetAside(words[name]["file"], words[name]["line"], name, "transcript without a label"))
     for name, turn in labels.items(): join_turn(folder, name, turn, words.get(name), mapping, improvised_only, corpus)
 
 # %% ../nbs/01_corpora.ipynb #57376bb7

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from .corpora import class_names
-from .features import Product, extract_audio_features, load_text_model
+from .features import extract_audio_features, load_text_model
 from .slots import sampler
 
 # %% ../nbs/03_data.ipynb #7ce679d6

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from .features import SAMPLE_RATE, load_wave, load_text_model
+from .features import SAMPLE_RATE, load_text_model
 from .model import build_model
 from .slots import SLOTS
 

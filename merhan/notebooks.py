@@ -18,7 +18,7 @@ import papermill
 # %% ../nbs/13_notebooks.ipynb #3ca17e71
 def paper():
     "Set figures and tables as the papers have them."
-    import matplotlib, pandas as pd, seaborn as sns, warnings
+    import pandas as pd, seaborn as sns, warnings
     from IPython import get_ipython
     from matplotlib_inline.backend_inline import set_matplotlib_formats
     warnings.filterwarnings("ignore")

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['features', 'text', 'model', 'attention', 'fusion', 'pooling', 'augment', 'sampler', 'loss', 'auxiliary', 'optimizer',
-           'schedule', 'step', 'loop', 'behaviour', 'SLOTS', 'CONSTANTS', 'Slot', 'compose', 'disagreement', 'code',
-           'normal_form', 'reachable', 'pin', 'digest', 'notebook_code', 'stage_pin']
+           'schedule', 'step', 'loop', 'behaviour', 'SLOTS', 'PLAIN', 'Slot', 'compose', 'disagreement', 'code',
+           'normal_form', 'reachable', 'sort_out', 'pin', 'digest', 'notebook_code', 'stage_pin']
 
 # %% ../nbs/00_slots.ipynb #ea658ab0
 import ast, hashlib, inspect, json, re, sys
@@ -122,7 +122,7 @@ def normal_form(source:str) -> str:
     return ast.unparse(tree)
 
 # %% ../nbs/00_slots.ipynb #4711b83b
-CONSTANTS = (int, float, str, bytes, tuple, list, dict, set, frozenset, re.Pattern, type(None))
+PLAIN = (int, float, str, bytes, re.Pattern, type(None))
 
 def reachable(*roots) -> dict:
     "Every function, class and constant of this package that `roots` reach by name: name to comparable text."
@@ -133,11 +133,20 @@ def reachable(*roots) -> dict:
         if where in found: continue
         found[where] = text = code(obj)
         for name in sorted({n.id for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Name)} & scope.keys()):
-            value = scope[name]
-            if isinstance(value, Slot): continue
-            if isinstance(value, CONSTANTS): found[f"{obj.__module__}.{name}"] = repr(sorted(value) if isinstance(value, (set, frozenset)) else value)
-            elif callable(value) and getattr(inspect.unwrap(value), "__module__", "").startswith("merhan."): queue.append(inspect.unwrap(value))
+            data, objects = [], []
+            sort_out(scope[name], data, objects)
+            queue += objects
+            if data: found[f"{obj.__module__}.{name}"] = repr(data)
     return found
+
+def sort_out(value, data, objects):
+    "Split a value into plain data and the package's own functions and classes, through containers; slots are not entered."
+    if isinstance(value, Slot): return
+    if isinstance(value, PLAIN): data.append(value)
+    elif isinstance(value, dict): [sort_out(part, data, objects) for item in value.items() for part in item]
+    elif isinstance(value, (list, tuple)): [sort_out(part, data, objects) for part in value]
+    elif isinstance(value, (set, frozenset)): [sort_out(part, data, objects) for part in sorted(value)]
+    elif callable(value) and str(getattr(inspect.unwrap(value), "__module__", "")).startswith("merhan."): objects.append(inspect.unwrap(value))
 
 def pin(*roots) -> str:
     "Twelve digits that change exactly when code reachable from `roots` does."
@@ -147,7 +156,7 @@ def digest(value) -> str:
     "Twelve digits of SHA-256 over `value` as canonical JSON."
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_slots.ipynb #cc88ebab
+# %% ../nbs/00_slots.ipynb #78270eda
 def notebook_code(path) -> str:
     "The code of a notebook in normal form, without prose, comments and the `parameters` cell."
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
@@ -159,7 +168,7 @@ def stage_pin(path) -> str:
     source = notebook_code(path)
     imports = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.ImportFrom) and n.module.startswith("merhan.")]
     for name in {n.module for n in imports}: __import__(name)
-    objects = [getattr(sys.modules[n.module], alias.name) for n in imports for alias in n.names]
-    roots = [o for o in objects if callable(o) and not isinstance(o, Slot)]
-    constants = {a.name: repr(o) for n in imports for a in n.names if isinstance(o := getattr(sys.modules[n.module], a.name), CONSTANTS)}
-    return digest([source, reachable(*roots), constants])
+    constants, roots = [], []
+    for node in imports:
+        for alias in node.names: sort_out(getattr(sys.modules[node.module], alias.name), constants, roots)
+    return digest([source, reachable(*roots), repr(constants)])
