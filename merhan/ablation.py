@@ -94,7 +94,7 @@ def resolve(
     used = {slot: product_name(slot, slots[slot]) for slot in ("features", "text")}
     lacking = [n for n in used.values() if n not in products]
     if lacking: raise ValueError(f"feature product {lacking[0]} was not made; run the features stage")
-    seeds = params["protocol"]["baseline_seeds" if strategy.name == params.get("reference", "baseline") else "seeds"]
+    seeds = params["protocol"]["baseline_seeds" if strategy.name == "baseline" else "seeds"]
     trial = dict(classes=params["corpus"]["classes"], slots=slots, products={slot: dict(name=n, checksum=products[n]["checksum"]) for slot, n in used.items()},
                  splits=splits, versions={lib: version(lib) for lib in LIBRARIES}, pin=strategy_pin(slots))
     return dict(strategy=strategy.name, seeds=seeds, notebook=stage_pin(notebook), trial=trial)
@@ -121,17 +121,17 @@ def read_config(corpus, strategy) -> dict:
     if not path.is_file(): raise ValueError(f"there is no {path}; run the resolve stage (`dvc repro`); known: {sorted(p.stem for p in path.parent.glob('*.yaml'))}")
     return yaml.safe_load(path.read_text())
 
-def read_place(corpus) -> dict: # parallel, device
-    "Where and how many at a time trials run; this decides nothing but speed."
+def read_place(corpus) -> dict: # parallel, device, tensorboard
+    "Where and how many at a time trials run, and whether they log; this decides nothing but speed."
     params = read_params(corpus)
-    return dict(parallel=params.get("parallel"), device=params.get("device", "auto"))
+    return dict(parallel=params.get("parallel"), device=params.get("device", "auto"), tensorboard=params.get("tensorboard", False))
 
 # %% ../nbs/12_ablation.ipynb #6c13516f
 def trial_folder(config, fold, seed, scratch="scratch") -> Path:
     "Where a trial of a resolved configuration lives: a hash over all that decides its result."
     return Path(scratch)/digest([config["trial"], fold, seed])
 
-def one_trial(config, fold, work, folder, device="auto"):
+def one_trial(config, fold, work, folder, device="auto", tensorboard=False):
     "Run one trial in this process, on one thread, deterministically."
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
@@ -139,7 +139,8 @@ def one_trial(config, fold, work, folder, device="auto"):
     trial, table = config["trial"], pd.read_parquet(Path(work)/"utterances.parquet")
     audio, text = (Product(Path(work)/"features"/trial["products"][slot]["name"]) for slot in ("features", "text"))
     load = lambda side: load_turns(getattr(fold, side), table, trial["classes"], audio, text)
-    run_trial(trial["slots"], load, trial["classes"], fold.seed, folder, device, dict(fold=fold.fold, trial={k: trial[k] for k in ("products", "splits", "versions", "pin")}))
+    log = f"{folder.parent}/tensorboard/{config['strategy']}/fold-{fold.fold}_seed-{fold.seed}" if tensorboard else None
+    run_trial(trial["slots"], load, trial["classes"], fold.seed, folder, device, log, dict(fold=fold.fold, trial={k: trial[k] for k in ("products", "splits", "versions", "pin")}))
     return folder
 
 # %% ../nbs/12_ablation.ipynb #abb886ba
@@ -149,14 +150,15 @@ def run_trials(
     parallel=None,      # backend, jobs, address; None: one after another, here
     device="auto",      # `auto` or `cpu`
     scratch="scratch",  # where trials live
+    tensorboard=False,  # also log every trial under scratch/tensorboard
 ) -> pd.DataFrame:      # fold, seed, folder
     "Every fold with every seed, side by side; what is done is skipped, what was interrupted goes on."
     made = [f for f in read_folds(Path(work)/"folds.json") if f.seed < config["seeds"]]
     grid = pd.DataFrame([dict(fold=f.fold, seed=f.seed, folder=trial_folder(config, f.fold, f.seed, scratch)) for f in made])
     todo = [(f, folder) for f, folder in zip(made, grid.folder) if not (folder/"result").is_dir()]
     with parallel_backend(parallel or dict(jobs=1)):
-        jobs = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(one_trial)(config, f, work, folder, device) for f, folder in todo)
-        for _ in progress(jobs, len(todo), f"{config['strategy']}: {len(grid) - len(todo)} trials were done,", "trial"): pass
+        jobs = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(one_trial)(config, f, work, folder, device, tensorboard) for f, folder in todo)
+        for _ in progress(jobs, len(todo), f"{config['strategy']}, {len(grid) - len(todo)} done before", "trial"): pass
     check_trials(grid, config)
     return grid
 

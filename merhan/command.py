@@ -113,15 +113,19 @@ def predict_command(recording, sentence, corpus, strategy, attention):
 # %% ../nbs/16_command.ipynb #454db434
 def confirm(corpus="demo", against="HEAD") -> int: # 0 where every headline metric is confirmed
     "Compare headline metrics here with those of a commit."
-    worst = 0
-    for path in sorted(Path("metrics").joinpath(corpus).glob("*.json")):
-        shown = subprocess.run(["git", "show", f"{against}:{path}"], capture_output=True, text=True)
-        if shown.returncode: print(f"{path.stem:<16} not in {against}"); continue
-        committed, here = json.loads(shown.stdout)["unweighted_accuracy"], json.loads(path.read_text())["unweighted_accuracy"]
-        equal, inside = committed == here, committed["low"] <= here["mean"] <= committed["high"]
-        worst = max(worst, 0 if inside else 1)
-        print(f"{path.stem:<16} UA {here['mean']:5.1f}, committed {committed['mean']:5.1f} [{committed['low']:.1f}, {committed['high']:.1f}]: " + ("equal" if equal else "within the interval" if inside else "OUTSIDE the interval"))
-    return worst
+    from merhan.evaluation import HEADLINE, interval_text, read_metrics
+    outside = 0
+    for name, metrics in read_metrics(corpus).items():
+        shown = subprocess.run(["git", "show", f"{against}:metrics/{corpus}/{name}.json"], capture_output=True, text=True)
+        if shown.returncode: print(f"{name}: not in {against}"); continue
+        committed = json.loads(shown.stdout)
+        for metric, unit in HEADLINE.items():
+            here, there = metrics[metric], committed[metric]
+            word = "equal" if here == there else "within the interval" if there["low"] <= here["mean"] <= there["high"] else "OUTSIDE the interval"
+            outside += word.startswith("OUTSIDE")
+            print(f"{name:<16} {unit:<16} here {here['mean']:6.2f}, committed {interval_text(there)}: {word}")
+    print(f"{outside} headline metrics lie outside their committed interval" if outside else "every headline metric is confirmed")
+    return int(outside > 0)
 
 # %% ../nbs/16_command.ipynb #02b460b9
 def parser() -> argparse.ArgumentParser:

@@ -174,7 +174,7 @@ class IEMOCAPDataset(Dataset):
         self.classes = sorted(table.emotion.unique())
         self.rows = table[table.split == split].reset_index(drop=True)
         if self.rows.empty: raise ValueError(f"{path} has no rows of split {split!r}; it has {sorted(table.split.unique())}")
-        self.feature_type, self.max_length, self.tokenizer = feature_type, max_length, load_text_model(text_model_name)[0]
+        self.feature_type, self.max_length, self.tokenizer = feature_type, max_length, load_text_model(text_model_name, encoder=False)[0]
 
     def __len__(self): return len(self.rows)
 

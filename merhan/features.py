@@ -90,12 +90,16 @@ def file_sha256(path) -> str:
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
 # %% ../nbs/02_features.ipynb #8e5dfca6
-def load_text_model(name):
+def load_text_model(
+    name,          # `minilm`, a local folder, or a name on the hub
+    encoder=True,  # False loads the tokenizer only
+):                 # tokenizer; encoder or None
     "Tokenizer and encoder by name; one that cannot be reached is an error that says how to provide it."
     from transformers import AutoModel, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+    disable_progress_bar()
     path = text_model_path(name)
-    options = dict(trust_remote_code=False)
-    try: return AutoTokenizer.from_pretrained(path, **options), AutoModel.from_pretrained(path, use_safetensors=True, **options)
+    try: return AutoTokenizer.from_pretrained(path, trust_remote_code=False), AutoModel.from_pretrained(path, use_safetensors=True, trust_remote_code=False) if encoder else None
     except (OSError, ValueError) as error:
         raise ValueError(f"text encoder {name!r} cannot be loaded: it is no local folder with a model in safetensors, and the hub cannot be reached or does not have it. "
                          f"Where there is a network, run AutoModel.from_pretrained({name!r}).save_pretrained(folder) and the same with AutoTokenizer, then give that folder as model_name; or use 'minilm', which is installed. ({str(error).splitlines()[0]})") from None

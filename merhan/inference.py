@@ -59,7 +59,7 @@ def predict(
 def token_words(config, sentence) -> list: # of tokens
     "The tokens of a sentence, as the configuration's text encoder sees them."
     (_, arguments), = config["text"].items()
-    tokenizer = load_text_model(arguments["model_name"])[0]
+    tokenizer = load_text_model(arguments["model_name"], encoder=False)[0]
     return tokenizer.convert_ids_to_tokens(tokenizer(sentence, truncation=True, max_length=arguments["max_tokens"])["input_ids"])
 
 def frame_seconds(config) -> float: # [s]

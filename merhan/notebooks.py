@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'paper', 'run_stage', 'check_parameters',
-           'shown_progress', 'normal_form', 'stable', 'mathml', 'page_body', 'title_of', 'render_site', 'reading_order',
-           'links', 'index_body', 'readme_text']
+           'shown_progress', 'normal_form', 'stable', 'set_aside_formulas', 'with_formulas', 'page_body', 'title_of',
+           'render_site', 'reading_order', 'links', 'index_body', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
 import ast, json, os, re, sys, threading, time
@@ -122,7 +122,7 @@ a { color: var(--link) } a.anchor-link { display: none }
 h1, h2, h3 { font-family: system-ui, sans-serif; line-height: 1.25; font-weight: 650 } h1 { font-size: 1.9rem } h2 { font-size: 1.3rem; margin-top: 2.4rem }
 blockquote { margin: 0 0 1.5rem; color: var(--soft); font-style: italic }
 code, pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace } pre { overflow-x: auto; background: var(--code); padding: .6rem .8rem; border-radius: 4px } code { background: var(--code) } pre code { background: none }
-table { border-collapse: collapse; font: 14px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto } th, td { padding: .25rem .7rem; text-align: right; border: 0; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
+table { border-collapse: collapse; font: 14px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto; border: 0 } th, td { padding: .25rem .7rem; text-align: right; border: 0; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
 details.code { font: 13px system-ui, sans-serif; color: var(--soft); margin: .4rem 0 } details.code summary { cursor: pointer } details.code .jp-InputPrompt, .prompt, .jp-OutputPrompt, .output_prompt, .input_prompt { display: none }
 img, svg { max-width: 100%; height: auto } .output_svg, .jp-RenderedSVG, .output_png { background: #fff; border-radius: 4px } math[display=block] { margin: 1rem 0; overflow-x: auto }
 footer { margin-top: 4rem; border-top: 1px solid var(--line); font: 13px system-ui, sans-serif; color: var(--soft) }
@@ -135,26 +135,35 @@ FOLDED = """{%- extends 'basic/index.html.j2' -%}
 {%- block in_prompt -%}{%- endblock in_prompt -%}{%- block output_prompt -%}{%- endblock output_prompt -%}"""
 
 # %% ../nbs/13_notebooks.ipynb #ee9fd3b8
-def mathml(source:str) -> str:
-    "Markdown with its formulas typeset as MathML."
+def set_aside_formulas(source:str, kept:list) -> str:
+    "Markdown with a token in place of each formula; its MathML goes to `kept`, out of the reach of the markdown renderer."
     from latex2mathml.converter import convert
-    source = re.sub(r"\$\$(.+?)\$\$", lambda m: convert(m[1].strip(), display="block"), source, flags=re.S)
-    return re.sub(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", lambda m: convert(m[1]), source)
+    def token(match, display):
+        kept.append(convert(match[1].strip(), display=display))
+        return f"formula{len(kept) - 1:04d}x"
+    source = re.sub(r"\$\$(.+?)\$\$", lambda m: f"\n\n{token(m, 'block')}\n\n", source, flags=re.S)
+    return re.sub(r"(?<![\\$\w])\$(?!\s)([^$\n]+?)(?<!\s)\$(?![\w$])", lambda m: token(m, "inline"), source)
+
+def with_formulas(html:str, kept:list) -> str:
+    "Rendered HTML with the formulas back in their places."
+    return re.sub(r"formula(\d{4})x", lambda m: kept[int(m[1])], html)
 
 def page_body(notebook) -> str: # HTML
     "An executed notebook as the body of a page."
     from jinja2 import DictLoader
     from nbconvert import HTMLExporter
+    kept = []
     for cell in notebook.cells:
-        if cell.cell_type == "markdown": cell.source = mathml(cell.source)
+        if cell.cell_type == "markdown": cell.source = set_aside_formulas(cell.source, kept)
     notebook.cells = [c for c in notebook.cells if not {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
     exporter = HTMLExporter(template_name="basic", extra_loaders=[DictLoader({"folded.html.j2": FOLDED})], template_file="folded.html.j2", embed_images=True, mathjax_url="", require_js_url="", sanitize_html=False)
-    return exporter.from_notebook_node(notebook)[0]
+    return with_formulas(exporter.from_notebook_node(notebook)[0], kept)
 
 def title_of(notebook) -> str:
-    "The first heading of a notebook."
+    "The first heading of a notebook, and the strategy it was run for."
     heading = next((m for c in notebook.cells if c.cell_type == "markdown" and (m := re.search(r"^# (.+)$", c.source, re.M))), None)
-    return heading[1] if heading else "untitled"
+    strategy = notebook.metadata.get("parameters", {}).get("strategy")
+    return (heading[1] if heading else "untitled") + (f": {strategy}" if strategy else "")
 
 # %% ../nbs/13_notebooks.ipynb #0a0f711f
 PAPERS = ("prepare", "model", "train", "evaluate", "report")
@@ -190,7 +199,7 @@ def links(pages, here) -> str: # HTML
     "The pages of the same corpus as `here`, and the way home."
     folder = here.parts[1] if here else None
     near = [(p, *v) for p, v in pages.items() if folder and p.parts[1] == folder]
-    return '<a href="index.html"' + (' class="here"' if here is None else "") + ">merhan</a>" + "".join(f'<a href="{name}"{" class=here" if p == here else ""}>{escape(title)}</a>' for p, name, title in near)
+    return '<a href="index.html"' + (' class="here"' if here is None else "") + ">merhan</a>" + " " + " ".join(f'<a href="{name}"{" class=here" if p == here else ""}>{escape(title)}</a>' for p, name, title in near)
 
 def index_body(pages) -> str: # HTML
     "The list of all papers, and the README above it."
@@ -199,7 +208,7 @@ def index_body(pages) -> str: # HTML
     groups = {}
     for path, (name, title) in pages.items(): groups.setdefault(path.parts[1], []).append(f'<li><a href="{name}">{escape(title)}</a></li>')
     lists = "".join(f"<h3>{escape(corpus)}</h3><ul>{''.join(items)}</ul>" for corpus, items in groups.items())
-    return f"{markdown2html(mathml(readme))}<h2>Papers</h2>{lists}"
+    return f"{markdown2html(readme)}<h2>Papers</h2>{lists}"
 
 # %% ../nbs/13_notebooks.ipynb #20108a26
 def readme_text(notebook="nbs/index.ipynb") -> str: # markdown

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['plain', 'forward', 'weights_sha256', 'validate', 'save_checkpoint', 'load_checkpoint', 'by_epoch', 'early_stopping',
-           'EarlyStopping', 'Trainer', 'EpochBatches', 'assemble', 'check_effective', 'run_trial', 'store_trial',
-           'weights_of', 'predictions', 'train_merhan']
+           'EarlyStopping', 'TensorBoard', 'Trainer', 'EpochBatches', 'assemble', 'check_effective', 'run_trial',
+           'store_trial', 'weights_of', 'predictions', 'train_merhan']
 
 # %% ../nbs/10_training.ipynb #3f9770ae
 import hashlib, json, os, resource, shutil, time
@@ -132,6 +132,19 @@ class EarlyStopping:
     def load_state_dict(self, state): self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
 
 # %% ../nbs/10_training.ipynb #e4fb5d02
+class TensorBoard:
+    "Writes losses, validation UA and learning rate after each epoch."
+    def __init__(self, folder): self.folder, self.writer = folder, None
+
+    def after_epoch(self, run):
+        from torch.utils.tensorboard import SummaryWriter
+        self.writer = self.writer or SummaryWriter(self.folder)
+        for name, value in run.history[-1].items(): self.writer.add_scalar(name, value, run.epoch)
+
+    def after_fit(self, run):
+        if self.writer: self.writer.close()
+
+# %% ../nbs/10_training.ipynb #990b60ea
 class Trainer:
     "Trains a model and keeps its history (specification, Training Pipeline); Hugging Face accelerate places it."
     def __init__(self,
@@ -170,7 +183,7 @@ class Trainer:
         self.loop(self)
         return self.history
 
-# %% ../nbs/10_training.ipynb #7e5f0701
+# %% ../nbs/10_training.ipynb #5e09777e
 class EpochBatches:
     "The training side of a fold as batches, chosen anew whenever it is gone through."
     def __init__(self, turns, sampler): self.turns, self.sampler = turns, sampler
@@ -179,7 +192,7 @@ class EpochBatches:
         generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
         for rows in self.sampler(self.turns, generator): yield self.turns.batch(rows.tolist())
 
-# %% ../nbs/10_training.ipynb #5e09777e
+# %% ../nbs/10_training.ipynb #d91826fe
 def assemble(config, channels, num_classes, seed, train, validation, **place):
     "Model and trainer of a configuration, all slots built."
     set_seed(seed)
@@ -198,7 +211,7 @@ def check_effective(config, optimizer):
             found = optimizer.param_groups[0].get(name, value)
             if found != value: raise ValueError(f"optimizer.{component}.{name} should be {value} and is {found}")
 
-# %% ../nbs/10_training.ipynb #68efe2a7
+# %% ../nbs/10_training.ipynb #dfd8f9f8
 def run_trial(
     config,          # slot to {component: arguments}, resolved
     load,            # function of a side (`train`, `validation`, `test`) that gives its `Turns`
@@ -206,6 +219,7 @@ def run_trial(
     seed:int,        # of all randomness
     folder,          # receives the results; the checkpoint lies here while it runs
     device="auto",   # `auto` or `cpu`
+    log=None,        # a folder for TensorBoard
     about=(),        # what to record with the weights
 ):
     "Train, predict, and store what came of it; a trial that is already done is left alone."
@@ -219,11 +233,12 @@ def run_trial(
         channels = (train.audio[0].shape[1], train.text[0].shape[1])
         started = time.perf_counter()
         trainer = assemble(config, channels, len(class_names(classes)), seed, train, validation, device=device, checkpoint=folder/"checkpoint.pt")
+        if log: trainer.listeners.append(TensorBoard(log))
         trainer.train()
         seconds = time.perf_counter() - started
         store_trial(trainer, folder, normalise, validation, normalise(load("test")), classes, dict(about) | dict(config=config, channels=channels, classes=class_names(classes), seed=seed), seconds)
 
-# %% ../nbs/10_training.ipynb #d91826fe
+# %% ../nbs/10_training.ipynb #d5eb264e
 def store_trial(trainer, folder, normalise, validation, test, classes, card, seconds):
     "Write the results of a trial, all at once."
     partial = folder/"result.partial"
@@ -243,7 +258,7 @@ def weights_of(model, normalise):
     "Weights of the model and statistics of its input, as safetensors wants them."
     return {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()} | {"normaliser.mean": normalise.mean, "normaliser.std": normalise.std}
 
-# %% ../nbs/10_training.ipynb #dfd8f9f8
+# %% ../nbs/10_training.ipynb #25381028
 def predictions(trainer, turns, classes) -> pd.DataFrame: # utterance, label, predicted, p_<class>
     "Class probabilities of every turn."
     names = class_names(classes)
@@ -255,7 +270,7 @@ def predictions(trainer, turns, classes) -> pd.DataFrame: # utterance, label, pr
     table.insert(2, "predicted", [names[i] for i in probability.argmax(1)])
     return table
 
-# %% ../nbs/10_training.ipynb #e6aef69c
+# %% ../nbs/10_training.ipynb #56427aa5
 def train_merhan(data_dir, audio_input_dim=40, hidden_dim=768, num_classes=7, batch_size=16, num_epochs=50, learning_rate=1e-4, weight_decay=1e-5, patience=10, device=None,
                  text_model_name="distilbert-base-uncased"):
     "Train MER-HAN on a processed folder; gives model and history (specification, Training Process)."

@@ -71,7 +71,7 @@ def test_second_repro_does_nothing(clone):
     started = time.perf_counter()
     assert clone.repro() == []
     assert time.perf_counter() - started < 20
-    assert "up to date" in clone.run("dvc", "status").stdout
+    assert "up to date" in clone.run("dvc", "status", "dvc.yaml").stdout
 
 
 def test_it_comes_out_byte_equal(clone):
