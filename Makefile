@@ -24,7 +24,7 @@ repro: install   ## regenerate every result, then render the papers
 	merhan site
 	-merhan confirm
 
-export: install  ## notebooks to merhan/, pipelines/ and README.md
+export: install  ## notebooks to merhan/ and pipelines/
 	nbdev_export
 	nbdev_clean
 	merhan pipelines

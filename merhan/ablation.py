@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['LIBRARIES', 'params_path', 'read_params', 'known_corpora', 'Strategy', 'read_strategies', 'needed_products',
-           'resolve', 'chosen_components', 'strategy_pin', 'write_configs', 'read_config', 'read_place', 'trial_folder',
-           'one_trial', 'run_trials', 'parallel_backend', 'check_trials', 'gather', 'gather_history', 'gather_weights',
-           'write_table', 'record_costs', 'pipeline_text']
+           'resolve', 'label_digest', 'chosen_components', 'strategy_pin', 'write_configs', 'read_config', 'read_place',
+           'trial_folder', 'one_trial', 'run_trials', 'parallel_backend', 'read_card', 'check_trials', 'gather',
+           'gather_history', 'gather_weights', 'write_table', 'record_costs', 'corpus_files', 'pipeline_text']
 
 # %% ../nbs/12_ablation.ipynb #e1a24d94
 import json, os, shutil
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +35,12 @@ def params_path(corpus:str) -> Path:
 def read_params(corpus:str) -> dict:
     "All parameters of a corpus: those of `params.yaml`, changed by its own."
     params, path = yaml.safe_load(Path("params.yaml").read_text()), params_path(corpus)
+    known = {(): set(params) | {"corpus_files"}, "protocol": {"folds", "seeds", "baseline_seeds"}, "parallel": {"backend", "jobs", "address"}}
+    for file in {path, Path("params.yaml")}:
+        content = yaml.safe_load(file.read_text())
+        for part, names in known.items():
+            strange = sorted(set(content.get(part, {}) if part else content) - (names if part else names | {"corpus", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies"}))
+            if strange: raise ValueError(f"{file} has an unknown key {strange[0]!r}{f' under {part}' if part else ''}; it takes {sorted(names)}")
     if path != Path("params.yaml"):
         own = yaml.safe_load(path.read_text())
         baseline = compose(params["baseline"], own.pop("baseline", {}))
@@ -86,7 +92,7 @@ def resolve(
     params:dict,       # of the corpus
     strategy:Strategy, # what changes
     products:dict,     # product name to its card
-    splits:str,        # hash of the split file
+    labels:str,        # hash over who said what with which label: `label_digest`
     notebook="nbs/pipeline/train.ipynb", # that will run it
 ) -> dict:
     "One configuration with nothing left to choose."
@@ -96,8 +102,12 @@ def resolve(
     if lacking: raise ValueError(f"feature product {lacking[0]} was not made; run the features stage")
     seeds = params["protocol"]["baseline_seeds" if strategy.name == "baseline" else "seeds"]
     trial = dict(classes=params["corpus"]["classes"], slots=slots, products={slot: dict(name=n, checksum=products[n]["checksum"]) for slot, n in used.items()},
-                 splits=splits, versions={lib: version(lib) for lib in LIBRARIES}, pin=strategy_pin(slots))
+                 labels=labels, versions={lib: version(lib) for lib in LIBRARIES}, pin=strategy_pin(slots))
     return dict(strategy=strategy.name, seeds=seeds, notebook=stage_pin(notebook), trial=trial)
+
+def label_digest(table) -> str:
+    "A hash over the label, speaker and session of every utterance."
+    return digest(table.sort_values("utterance")[["utterance", "emotion", "speaker", "session"]].values.tolist())
 
 def chosen_components(slots):
     "The components that a configuration names."
@@ -127,9 +137,10 @@ def read_place(corpus) -> dict: # parallel, device, tensorboard
     return dict(parallel=params.get("parallel"), device=params.get("device", "auto"), tensorboard=params.get("tensorboard", False))
 
 # %% ../nbs/12_ablation.ipynb #6c13516f
-def trial_folder(config, fold, seed, scratch="scratch") -> Path:
-    "Where a trial of a resolved configuration lives: a hash over all that decides its result."
-    return Path(scratch)/digest([config["trial"], fold, seed])
+def trial_folder(config, fold, device="auto", scratch="scratch") -> Path:
+    "Where a trial of a resolved configuration lives: a hash over all that decides its result, the members of the fold and the kind of device included."
+    kind = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else str(device)
+    return Path(scratch)/digest([config["trial"], asdict(fold), kind])
 
 def one_trial(config, fold, work, folder, device="auto", tensorboard=False):
     "Run one trial in this process, on one thread, deterministically."
@@ -140,7 +151,7 @@ def one_trial(config, fold, work, folder, device="auto", tensorboard=False):
     audio, text = (Product(Path(work)/"features"/trial["products"][slot]["name"]) for slot in ("features", "text"))
     load = lambda side: load_turns(getattr(fold, side), table, trial["classes"], audio, text)
     log = f"{folder.parent}/tensorboard/{config['strategy']}/fold-{fold.fold}_seed-{fold.seed}" if tensorboard else None
-    run_trial(trial["slots"], load, trial["classes"], fold.seed, folder, device, log, dict(fold=fold.fold, trial={k: trial[k] for k in ("products", "splits", "versions", "pin")}))
+    run_trial(trial["slots"], load, trial["classes"], fold.seed, folder, device, log, dict(fold=fold.fold, trial={k: trial[k] for k in ("products", "labels", "versions", "pin")}))
     return folder
 
 # %% ../nbs/12_ablation.ipynb #abb886ba
@@ -154,10 +165,10 @@ def run_trials(
 ) -> pd.DataFrame:      # fold, seed, folder
     "Every fold with every seed, side by side; what is done is skipped, what was interrupted goes on."
     made = [f for f in read_folds(Path(work)/"folds.json") if f.seed < config["seeds"]]
-    grid = pd.DataFrame([dict(fold=f.fold, seed=f.seed, folder=trial_folder(config, f.fold, f.seed, scratch)) for f in made])
+    grid = pd.DataFrame([dict(fold=f.fold, seed=f.seed, folder=trial_folder(config, f, device, scratch)) for f in made])
     todo = [(f, folder) for f, folder in zip(made, grid.folder) if not (folder/"result").is_dir()]
     with parallel_backend(parallel or dict(jobs=1)):
-        jobs = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(one_trial)(config, f, work, folder, device, tensorboard) for f, folder in todo)
+        jobs = joblib.Parallel(return_as="list" if (parallel or {}).get("backend") == "ray" else "generator_unordered")(joblib.delayed(one_trial)(config, f, work, folder, device, tensorboard) for f, folder in todo)
         for _ in progress(jobs, len(todo), f"{config['strategy']}, {len(grid) - len(todo)} done before", "trial"): pass
     check_trials(grid, config)
     return grid
@@ -171,10 +182,14 @@ def parallel_backend(parallel):
         __import__("ray.util.joblib").util.joblib.register_ray()
     return joblib.parallel_config(backend=backend, n_jobs=os.cpu_count() if jobs == "auto" else jobs)
 
+def read_card(folder) -> dict:
+    "What a trial says of itself."
+    return json.loads((Path(folder)/"result/card.json").read_text())
+
 def check_trials(grid, config):
     "Raise where a trial did not use the configuration that was asked for."
     for folder, seed in zip(grid.folder, grid.seed):
-        card = json.loads((folder/"result/card.json").read_text())
+        card = read_card(folder)
         if card["config"] != config["trial"]["slots"] or card["seed"] != seed: raise ValueError(f"{folder} was made with other parameters than {config['strategy']} asks for; delete it")
 
 # %% ../nbs/12_ablation.ipynb #8991e742
@@ -210,10 +225,17 @@ def record_costs(grid, corpus, strategy):
     path.parent.mkdir(exist_ok=True)
     costs = json.loads(path.read_text()) if path.exists() else {}
     found = pd.DataFrame([json.loads((folder/"result/cost.json").read_text()) for folder in grid.folder])
+    costs = {k: v for k, v in costs.items() if (Path("configs")/corpus/"single"/f"{k}.yaml").exists()}
     costs[strategy] = {k: round(float(v), 3) for k, v in found.median().items()} | dict(parameters=int(found.parameters.iloc[0]), trials=len(found))
     path.write_text(json.dumps(dict(sorted(costs.items())), indent=1) + "\n")
 
 # %% ../nbs/12_ablation.ipynb #849d8909
+def corpus_files(corpus) -> list:
+    "What the preparation of a corpus depends on."
+    found = read_params(corpus).get("corpus_files")
+    if not found: raise ValueError(f"{params_path(corpus)} lacks corpus_files: the files and folders of the corpus that the preparation reads")
+    return found
+
 def pipeline_text(corpus:str) -> str:
     "The content of `pipelines/<corpus>/dvc.yaml`, made from the root's `dvc.yaml`."
     made, own = yaml.safe_load(Path("dvc.yaml").read_text()), params_path(corpus)
@@ -222,6 +244,6 @@ def pipeline_text(corpus:str) -> str:
         body = stage.get("do", stage)
         body["wdir"] = "../.."
         if "params" in body: body["params"] = [k for k in body["params"] if k != "corpus"] + [{str(own): None}]
-        if name == "prepare": body["deps"] = [d for d in body["deps"] if d != "data"] + read_params(corpus)["corpus_files"]
+        if name == "prepare": body["deps"] = [d for d in body["deps"] if d != "data"] + corpus_files(corpus)
     head = "# Generated from the root's dvc.yaml by `make export`; never edited.\n"
     return head + yaml.safe_dump(dict(vars=["../../params.yaml:strategies"], stages=stages), sort_keys=False, width=200)

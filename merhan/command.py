@@ -75,11 +75,13 @@ def run(stage, corpus, strategy=None):
     run_stage(f"nbs/pipeline/{stage}.ipynb", Path("reports")/corpus/(f"{stage}/{strategy}.ipynb" if strategy else f"{stage}.ipynb"), parameters)
 
 def pins(corpus):
-    "Write the pin of each stage notebook to work/<corpus>/pins/<stage>."
+    "Write the pin of each stage notebook to work/<corpus>/pins/<stage>; the names of the products, which hold the pins of feature components, go to that of `features`."
+    from merhan.ablation import needed_products, read_params
     from merhan.slots import stage_pin
+    more = dict(features=sorted(needed_products(read_params(corpus))))
     folder = Path("work")/corpus/"pins"
     folder.mkdir(parents=True, exist_ok=True)
-    for notebook in sorted(Path("nbs/pipeline").glob("*.ipynb")): (folder/notebook.stem).write_text(stage_pin(notebook) + "\n")
+    for notebook in sorted(Path("nbs/pipeline").glob("*.ipynb")): (folder/notebook.stem).write_text("\n".join([stage_pin(notebook), *more.get(notebook.stem, [])]) + "\n")
 
 def pipelines():
     "Write pipelines/<corpus>/dvc.yaml for every corpus but the bundled one."
@@ -102,7 +104,7 @@ def predict_command(recording, sentence, corpus, strategy, attention):
     "Print class probabilities of a recording; save the attention figure where asked."
     from merhan.inference import frame_seconds, load_trained, plot_attention, predict, token_words
     models = load_trained(corpus, strategy)
-    probability, maps, _ = predict(recording, sentence, models)
+    probability, maps = predict(recording, sentence, models)
     for emotion, p in probability.sort_values(ascending=False).items(): print(f"{emotion:<5} {p:6.1%}  {'█' * round(40 * p)}")
     print(f"\naverage of {len(models)} models ({strategy}, trained on {corpus}); a score of synthetic speech says nothing about people" if corpus == "demo" else f"\naverage of {len(models)} models ({strategy}, {corpus})")
     if attention:
@@ -140,7 +142,7 @@ def parser() -> argparse.ArgumentParser:
     part("check", "verify the environment and the corpus", corpus)
     part("run", "execute a stage notebook", (["stage"], dict(choices=sorted(p.stem for p in Path("nbs/pipeline").glob("*.ipynb")) or None)), corpus, (["--strategy"], dict(default=None)))
     part("pins", "write the pin of every stage", corpus)
-    part("predict", "class probabilities of a recording", (["recording"], {}), (["--text"], dict(required=True, help="what is said in it")), corpus, strategy, (["--attention"], dict(help="save the attention figure here (svg, png, pdf)")))
+    part("predict", "class probabilities of a recording", (["recording"], {}), (["--text"], dict(default="", help="what is said in it; needed unless the strategy only listens")), corpus, strategy, (["--attention"], dict(help="save the attention figure here (svg, png, pdf)")))
     part("confirm", "compare headline metrics with the committed ones", corpus, (["--against"], dict(default="HEAD")))
     part("pipelines", "write the pipelines of other corpora")
     part("requirements", "print the requirements of settings.ini")

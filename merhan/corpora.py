@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'IEMOCAP_LABELS', 'EVALUATION', 'TRANSCRIPT', 'PUBLISHED', 'PUBLISHED_SESSIONS', 'READERS',
-           'AUDIO_SUFFIXES', 'Utterance', 'SetAside', 'Corpus', 'audio_fault', 'protocol', 'class_names', 'read_lines',
-           'read_evaluation', 'read_transcript', 'extract_emotion_from_evaluation', 'extract_transcriptions',
-           'check_counts', 'reader', 'iemocap', 'read_session', 'join_turn', 'manifest', 'read_table', 'read_corpus',
-           'process_iemocap_dataset']
+           'AUDIO_SUFFIXES', 'Utterance', 'SetAside', 'Corpus', 'audio_fault', 'cut_short', 'protocol', 'class_names',
+           'read_lines', 'decoded', 'read_evaluation', 'read_transcript', 'extract_emotion_from_evaluation',
+           'extract_transcriptions', 'published', 'check_counts', 'reader', 'iemocap', 'read_session', 'join_turn',
+           'manifest', 'read_table', 'read_corpus', 'process_iemocap_dataset']
 
 # %% ../nbs/01_corpora.ipynb #4e7b3df4
-import csv, re
+import csv, io, re
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -71,10 +71,21 @@ def audio_fault(
     promised = re.search(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", info.extra_info, re.M)
     if promised and int(promised[1]) > int(promised[2]): return f"recording is truncated (its header promises {promised[1]} bytes, the file has {promised[2]})", 0.
     if not info.frames: return "recording has no samples", 0.
+    if info.format != "WAV" and cut_short(path, info): return "recording is truncated (its stream has no end)", 0.
     seconds = info.frames / info.samplerate
     return (f"recording is shorter than one window ({1000 * seconds:.0f} ms)" if seconds < .025 else None), seconds
 
-# %% ../nbs/01_corpora.ipynb #22591ace
+# %% ../nbs/01_corpora.ipynb #a3645cb9
+def cut_short(path, info) -> bool:
+    "Whether a compressed recording lacks its end: an OGG stream says which page is its last, a FLAC file how many samples it has."
+    if info.format == "OGG":
+        tail = Path(path).read_bytes()[-70_000:]
+        page = tail.rfind(b"OggS")
+        return page < 0 or not tail[page + 5] & 4
+    try: return len(soundfile.read(str(path), dtype="int16")[0]) < info.frames
+    except (soundfile.LibsndfileError, RuntimeError): return True
+
+# %% ../nbs/01_corpora.ipynb #9ddd0021
 PROTOCOLS = {
     "4": dict(ang="ang", hap="hap", exc="hap", sad="sad", neu="neu"),
     "4_without_exc": dict(ang="ang", hap="hap", sad="sad", neu="neu"),
@@ -97,20 +108,25 @@ def class_names(classes) -> list: # sorted
     "The classes of a protocol, in the order every table uses."
     return sorted(set(protocol(classes).values()))
 
-# %% ../nbs/01_corpora.ipynb #02bfdf3f
+# %% ../nbs/01_corpora.ipynb #04d09e6a
 EVALUATION = re.compile(r"""^\[(?P<start>[\d.]+)\s*-\s*(?P<end>[\d.]+)\]\t
     (?P<utterance>Ses(?P<session>\d\d)[FM]_(?P<scene>impro|script)\w+_(?P<gender>[FM])\w+)\t
     (?P<emotion>\w+)\t\[(?P<valence>[\d.]+),\s*(?P<activation>[\d.]+),\s*(?P<dominance>[\d.]+)\]""", re.VERBOSE)
 TRANSCRIPT = re.compile(r"^(?P<utterance>Ses\d\d[FM]_\w+)\s*(?:\[(?P<start>[\d.]+)-(?P<end>[\d.]+)\])?\s*:\s?(?P<text>.*)$")
 
 def read_lines(path):
-    "Lines of a text file with their numbers, in UTF-8 or, failing that, Latin-1."
-    raw = Path(path).read_bytes()
-    try: text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError: text = raw.decode("latin-1")
-    return list(enumerate(text.splitlines(), 1))
+    "Lines of a text file with their numbers."
+    return list(enumerate(re.split(r"\r\n|\n|\r", decoded(path)), 1))
 
-# %% ../nbs/01_corpora.ipynb #7e8958eb
+def decoded(path) -> str:
+    "Text of a file in UTF-8 or, failing that, Windows-1252, or Latin-1."
+    raw = Path(path).read_bytes()
+    for encoding in ("utf-8-sig", "cp1252"):
+        try: return raw.decode(encoding)
+        except UnicodeDecodeError: pass
+    return raw.decode("latin-1")
+
+# %% ../nbs/01_corpora.ipynb #e75654d6
 def read_evaluation(path):
     "Turns of an evaluation file as dicts, and what was set aside."
     turns, aside = [], []
@@ -132,7 +148,7 @@ def read_transcript(path):
         else: turns.append(found.groupdict() | dict(file=str(path), line=number))
     return turns, aside
 
-# %% ../nbs/01_corpora.ipynb #235a17bd
+# %% ../nbs/01_corpora.ipynb #21be4c97
 def extract_emotion_from_evaluation(
     eval_files, # one path or several
 ) -> dict:      # utterance to label
@@ -147,28 +163,27 @@ def extract_transcriptions(
     files = [transcription_files] if isinstance(transcription_files, (str, Path)) else transcription_files
     return {t["utterance"]: t["text"].strip() for f in files for t in read_transcript(f)[0]}
 
-# %% ../nbs/01_corpora.ipynb #c7ec6409
-PUBLISHED = {
-    "4": dict(ang=1103, hap=1636, sad=1084, neu=1708),
-    "4_without_exc": dict(ang=1103, hap=595, sad=1084, neu=1708),
-    "5": dict(ang=1103, hap=1636, sad=1084, neu=1708, fru=1849),
-    "6": dict(ang=1103, hap=595, exc=1041, sad=1084, neu=1708, fru=1849),
-    "7": dict(ang=1103, hap=595, exc=1041, sad=1084, neu=1708, fru=1849, sur=107),
-}
+# %% ../nbs/01_corpora.ipynb #8763f61e
+PUBLISHED = dict(xxx=2507, fru=1849, neu=1708, ang=1103, sad=1084, exc=1041, hap=595, sur=107, fea=40, oth=3, dis=2) # turns of each label
 PUBLISHED_SESSIONS = {"1": dict(ang=229, hap=278, sad=194, neu=384), "2": dict(ang=137, hap=327, sad=197, neu=362), "3": dict(ang=240, hap=286, sad=305, neu=320),
                       "4": dict(ang=327, hap=303, sad=143, neu=258), "5": dict(ang=170, hap=442, sad=245, neu=384)}
 
+def published(classes) -> dict: # class to turns
+    "How many turns each class of a protocol has in the complete corpus."
+    counts = Counter()
+    for label, name in protocol(classes).items(): counts[name] += PUBLISHED[label]
+    return dict(counts)
+
 def check_counts(utterances, classes):
     "Raise where a corpus that claims to be IEMOCAP in full has other counts than the published ones."
-    expected, found = PUBLISHED.get(str(classes)), Counter(u.emotion for u in utterances)
-    if expected is None: return
-    wrong = [f"{c}: {found[c]} instead of {n}" for c, n in expected.items() if found[c] != n]
+    found = Counter(u.emotion for u in utterances)
+    wrong = [f"{c}: {found[c]} instead of {n}" for c, n in published(classes).items() if found[c] != n]
     if str(classes) == "4":
         sessions = Counter((u.session, u.emotion) for u in utterances)
         wrong += [f"session {s}, {c}: {sessions[s, c]} instead of {n}" for s, row in PUBLISHED_SESSIONS.items() for c, n in row.items() if sessions[s, c] != n]
-    if wrong: raise ValueError(f"this copy of IEMOCAP is not complete under the {classes}-class protocol ({'; '.join(wrong)}); repair it, or set `complete: false` to work on the subset knowingly")
+    if wrong: raise ValueError(f"this copy of IEMOCAP is not complete under the protocol {classes} ({'; '.join(wrong)}); repair it, or set `complete: false` to work on the subset knowingly")
 
-# %% ../nbs/01_corpora.ipynb #e7845510
+# %% ../nbs/01_corpora.ipynb #10a57a3b
 READERS = {}
 
 def reader(function):
@@ -176,7 +191,7 @@ def reader(function):
     READERS[function.__name__] = function
     return function
 
-# %% ../nbs/01_corpora.ipynb #10a57a3b
+# %% ../nbs/01_corpora.ipynb #7e8c21f7
 @reader
 def iemocap(
     root,                    # the folder that holds Session1 to Session5
@@ -189,14 +204,16 @@ def iemocap(
     root, mapping = Path(root), protocol(classes)
     folders = sorted(p for p in root.glob("Session*") if (p/"dialog/EmoEvaluation").is_dir())
     if not folders: raise ValueError(f"{root} is not IEMOCAP: no Session*/dialog/EmoEvaluation in it{'' if root.is_dir() else ' (there is no such folder)'}; point `corpus.root` at the folder that holds Session1 to Session5")
+    lacking = sorted(set(sessions or []) - {int(f.name.removeprefix("Session")) for f in folders})
+    if lacking: raise ValueError(f"{root} has no Session{lacking[0]}; it has {[f.name for f in folders]}")
     if sessions: folders = [f for f in folders if int(f.name.removeprefix("Session")) in sessions]
-    corpus = Corpus([])
+    corpus = Corpus([], [SetAside(str(p), None, "", "session without dialog/EmoEvaluation") for p in sorted(root.glob("Session*")) if not (p/"dialog/EmoEvaluation").is_dir()])
     for folder in folders: read_session(folder, mapping, improvised_only, corpus)
     if not corpus.utterances: raise ValueError(f"nothing in {root} can be used; {len(corpus.set_aside)} things were set aside, the first: {corpus.set_aside[:1]}")
     if complete or (complete is None and root.resolve().name == "IEMOCAP_full_release"): check_counts(corpus.utterances, classes)
     return corpus
 
-# %% ../nbs/01_corpora.ipynb #7e8c21f7
+# %% ../nbs/01_corpora.ipynb #57376bb7
 def read_session(folder, mapping, improvised_only, corpus):
     "Add the turns of one session to `corpus`."
     labels, words = {}, {}
@@ -212,7 +229,7 @@ def read_session(folder, mapping, improvised_only, corpus):
     for name in sorted(words.keys() - labels.keys() - named): corpus.set_aside.append(SetAside(words[name]["file"], words[name]["line"], name, "transcript without a label"))
     for name, turn in labels.items(): join_turn(folder, name, turn, words.get(name), mapping, improvised_only, corpus)
 
-# %% ../nbs/01_corpora.ipynb #57376bb7
+# %% ../nbs/01_corpora.ipynb #ef195ddc
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 
 def join_turn(folder, name, label, words, mapping, improvised_only, corpus):
@@ -230,42 +247,42 @@ def join_turn(folder, name, label, words, mapping, improvised_only, corpus):
     corpus.utterances.append(Utterance(name, str(path), words["text"].strip(), mapping[label["emotion"]], label["session"] + label["gender"], str(int(label["session"])),
         not scripted, seconds, float(label["valence"]), float(label["activation"]), float(label["dominance"])))
 
-# %% ../nbs/01_corpora.ipynb #27eb9d3d
+# %% ../nbs/01_corpora.ipynb #8212ea14
 @reader
 def manifest(
     root,             # path of the CSV
-    classes=None,     # label protocol; None: every label of the file is a class
+    classes,          # label protocol
 ) -> Corpus:
     "Turns listed in a CSV with `utterance, audio, text, emotion, speaker, session`."
     path, rows = read_table(root)
-    mapping = protocol(classes) if classes else {r["emotion"]: r["emotion"] for _, r in rows if r["emotion"]}
-    corpus, seen = Corpus([]), set()
+    mapping, corpus, seen = protocol(classes), Corpus([]), set()
     for line, row in rows:
-        missing = [k for k in ("utterance", "audio", "emotion", "speaker") if not (row.get(k) or "").strip()]
-        if missing: corpus.set_aside.append(SetAside(str(path), line, row.get("utterance") or "", f"no value for {missing[0]}")); continue
+        if None in row or None in row.values(): corpus.set_aside.append(SetAside(str(path), line, row["utterance"] or "", "row has not as many fields as the head (an unquoted comma?)")); continue
+        row = {k: v.strip() for k, v in row.items()}
+        missing = [k for k in ("utterance", "audio", "emotion", "speaker") if not row[k]]
+        if missing: corpus.set_aside.append(SetAside(str(path), line, row["utterance"], f"no value for {missing[0]}")); continue
         if row["utterance"] in seen: corpus.set_aside.append(SetAside(str(path), line, row["utterance"], "utterance appears twice, the first is used")); continue
         seen.add(row["utterance"])
         if row["emotion"] not in mapping: corpus.outside[row["emotion"]] = corpus.outside.get(row["emotion"], 0) + 1; continue
         audio = path.parent/row["audio"]
         fault, seconds = audio_fault(audio)
-        if not fault and "text" in row and not (row["text"] or "").strip(): fault = "transcript is empty"
+        if not fault and "text" in row and not row["text"]: fault = "transcript is empty"
         if fault: corpus.set_aside.append(SetAside(str(path), line, row["utterance"], f"{fault}: {row['audio']}")); continue
-        corpus.utterances.append(Utterance(row["utterance"], str(audio), (row.get("text") or "").strip(), mapping[row["emotion"]], row["speaker"], row.get("session") or row["speaker"], None, seconds))
+        corpus.utterances.append(Utterance(row["utterance"], str(audio), row.get("text", ""), mapping[row["emotion"]], row["speaker"], row.get("session") or row["speaker"], None, seconds))
     if not corpus.utterances: raise ValueError(f"nothing in {path} can be used; labels outside the protocol: {corpus.outside}; set aside: {len(corpus.set_aside)}, the first: {corpus.set_aside[:1]}")
     return corpus
 
-# %% ../nbs/01_corpora.ipynb #8212ea14
+# %% ../nbs/01_corpora.ipynb #e6d3eb6f
 def read_table(root):
     "Path and rows of a manifest, each row with its line; a file without the needed columns is an error."
     path = Path(root)/"manifest.csv" if Path(root).is_dir() else Path(root)
     if not path.is_file(): raise ValueError(f"there is no manifest {path}; it is a CSV with the columns utterance, audio, text, emotion, speaker, session")
-    lines = [text for _, text in read_lines(path)]
-    table = csv.DictReader(lines)
+    table = csv.DictReader(io.StringIO(decoded(path), newline=""))
     lacking = [k for k in ("utterance", "audio", "emotion", "speaker") if k not in (table.fieldnames or [])]
     if lacking: raise ValueError(f"{path} lacks the column {lacking[0]!r}; it has {table.fieldnames}")
     return path, [(table.line_num, row) for row in table]
 
-# %% ../nbs/01_corpora.ipynb #32637f6a
+# %% ../nbs/01_corpora.ipynb #4ba238fc
 def read_corpus(
     corpus:dict, # `corpus` of params.yaml: name, reader, root, classes, and the reader's own options
 ) -> Corpus:
@@ -276,7 +293,7 @@ def read_corpus(
     try: return READERS[name](corpus["root"], **options)
     except TypeError as error: raise ValueError(f"corpus.{name}: {error}") from None
 
-# %% ../nbs/01_corpora.ipynb #f7e50db4
+# %% ../nbs/01_corpora.ipynb #5d9a47ea
 def process_iemocap_dataset(
     iemocap_dir, # the folder that holds Session1 to Session5
     output_dir,  # receives utterances.csv

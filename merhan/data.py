@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from .corpora import class_names
-from .features import extract_audio_features, load_text_model
+from .features import cut_or_padded, extract_audio_features, load_text_model
 from .slots import sampler
 
 # %% ../nbs/03_data.ipynb #7ce679d6
@@ -37,6 +37,8 @@ def folds(
 ) -> list:         # of `Fold`
     "Leave-one-session-out or leave-one-speaker-out, validation by session."
     if by not in ("session", "speaker"): raise ValueError(f"folds by {by!r} do not exist here: a random split of utterances shares speakers between its sides; choose session or speaker")
+    wanders = table.groupby("speaker").session.nunique()
+    if wanders.max() > 1: raise ValueError(f"speaker {wanders.idxmax()} is in sessions {sorted(table.session[table.speaker == wanders.idxmax()].unique())}, and would be on two sides of a fold; give all turns of a speaker one session")
     table = table.sort_values("utterance")
     groups, sessions = sorted(table[by].unique()), sorted(table.session.unique())
     if len(sessions) < 3: raise ValueError(f"folds need three sessions at least (test, validation, training); this corpus has {len(sessions)}: {sessions}")
@@ -170,7 +172,7 @@ class IEMOCAPDataset(Dataset):
     ):
         path = Path(data_dir)/"utterances.csv"
         if not path.is_file(): raise ValueError(f"there is no {path}; write it with merhan.corpora.process_iemocap_dataset(iemocap_dir, output_dir)")
-        table = pd.read_csv(path, dtype=dict(session=str, speaker=str))
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
         self.classes = sorted(table.emotion.unique())
         self.rows = table[table.split == split].reset_index(drop=True)
         if self.rows.empty: raise ValueError(f"{path} has no rows of split {split!r}; it has {sorted(table.split.unique())}")
@@ -181,14 +183,15 @@ class IEMOCAPDataset(Dataset):
     def __getitem__(self, i):
         row = self.rows.iloc[i]
         tokens = self.tokenizer(row.text, return_tensors="pt", truncation=True)
-        return dict(utterance=row.utterance_id, audio_features=extract_audio_features(row.audio_path, self.feature_type, self.max_length),
+        frames = extract_audio_features(row.audio_path, self.feature_type)
+        return dict(utterance=row.utterance_id, audio_features=frames if self.max_length is None else cut_or_padded(frames, self.max_length), audio_length=min(len(frames), self.max_length or len(frames)),
                     input_ids=tokens["input_ids"][0], attention_mask=tokens["attention_mask"][0], emotion=self.classes.index(row.emotion))
 
 # %% ../nbs/03_data.ipynb #099fb276
 def collate(items) -> Batch:
     "Items of `IEMOCAPDataset` as one padded batch."
     pad = lambda key: pad_sequence([item[key] for item in items], batch_first=True)
-    return Batch(pad("audio_features"), torch.tensor([len(item["audio_features"]) for item in items]), pad("attention_mask"),
+    return Batch(pad("audio_features"), torch.tensor([item["audio_length"] for item in items]), pad("attention_mask"),
                  torch.tensor([item["emotion"] for item in items]), input_ids=pad("input_ids"), utterance=tuple(item["utterance"] for item in items))
 
 def get_iemocap_dataloader(data_dir, batch_size=16, split="train", **options):

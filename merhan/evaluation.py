@@ -153,9 +153,9 @@ def write_metrics(metrics, corpus):
     for name, content in metrics.items(): write_json(content, Path("metrics")/corpus/f"{name}.json")
 
 def interval_text(value, digits=1) -> str:
-    "A mean, or a difference, with its interval."
-    if "difference" in value: return f"{value['difference']:+.{digits}f} [{value['low']:+.{digits}f}, {value['high']:+.{digits}f}]"
-    return f"{value['mean']:.{digits}f} [{value['low']:.{digits}f}, {value['high']:.{digits}f}]"
+    "A mean, or a difference, with its interval, on one line."
+    centre, sign = (value["difference"], "+") if "difference" in value else (value["mean"], "")
+    return f"{centre:{sign}.{digits}f} [{value['low']:{sign}.{digits}f}, {value['high']:{sign}.{digits}f}]".replace(" ", "\N{NO-BREAK SPACE}")
 
 def headline(metrics, names:dict) -> pd.DataFrame: # name in metrics to name in the table
     "The main table: one row a model, mean and interval of each headline metric."

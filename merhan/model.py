@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Hybrid', 'hybrid', 'Unimodal', 'audio_alone', 'text_alone', 'MeanPooling', 'mean', 'EmotionClassifier', 'GatedFusion',
-           'MERHAN', 'real_frames', 'positions', 'merhan', 'build_model']
+           'MERHAN', 'real_frames', 'merhan', 'build_model']
 
 # %% ../nbs/07_model.ipynb #750a4b3e
 from functools import partial
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .attention import CrossModalAttention, GlobalInterModalAttention
+from .attention import CrossModalAttention, GlobalInterModalAttention, joined_real
 from .encoders import AudioEncoder, TextEncoder
 from .slots import SLOTS, fusion, model, pooling
 
@@ -28,7 +28,7 @@ class Hybrid:
     def __call__(self, model, audio, text, audio_real, text_real, need_weights):
         from_text, from_audio, audio_to_text, text_to_audio = model.cross_modal_attention(audio, text, audio_real, text_real, need_weights)
         attended, weights = model.global_attention(audio + from_text, text + from_audio, audio_real, text_real, need_weights)
-        return attended, dict(audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio, global_attention=weights)
+        return attended, joined_real(audio, text, audio_real, text_real), dict(audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio, global_attention=weights)
 
 @fusion
 def hybrid():
@@ -46,7 +46,7 @@ class Unimodal:
     def __call__(self, model, audio, text, audio_real, text_real, need_weights):
         states, real = (audio, audio_real) if "audio" in self.modalities else (text, text_real)
         attended, weights = model.global_attention(states, states[:, :0], real, None if real is None else real[:, :0], need_weights)
-        return attended, dict(global_attention=weights)
+        return attended, real, dict(global_attention=weights)
 
 @fusion
 def audio_alone():
@@ -140,21 +140,14 @@ class MERHAN(nn.Module):
         if "text" in self.fusion.modalities:
             text_real = None if attention_mask is None else attention_mask.bool()
             text, maps["text_local_attention"] = self.text_encoder(input_ids, attention_mask, text_states, need_weights)
-        fused, more = self.fusion(self, audio, text, audio_real, text_real, need_weights)
-        pooled = self.global_pool(fused, positions(audio, text, audio_real, text_real))
-        return self.classifier(pooled), maps | more if need_weights else {}
+        fused, real, more = self.fusion(self, audio, text, audio_real, text_real, need_weights)
+        return self.classifier(self.global_pool(fused, real)), maps | more if need_weights else {}
 
 # %% ../nbs/07_model.ipynb #d0f42822
 def real_frames(x, lengths):
     "True where a frame lies before its turn's end; None where no lengths are given."
     if lengths is None: return None
     return torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-
-def positions(audio, text, audio_real, text_real):
-    "Which positions of the fused sequence are real; None where all are."
-    if audio_real is None and text_real is None: return None
-    full = lambda x, real: torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if real is None else real
-    return torch.cat([full(x, real) for x, real in ((audio, audio_real), (text, text_real)) if x is not None], dim=1)
 
 # %% ../nbs/07_model.ipynb #2c2ae779
 @model

@@ -21,7 +21,7 @@ def paper():
     import pandas as pd, seaborn as sns, warnings
     from IPython import get_ipython
     from matplotlib_inline.backend_inline import set_matplotlib_formats
-    warnings.filterwarnings("ignore")
+    for kind in (FutureWarning, DeprecationWarning, UserWarning): warnings.filterwarnings("ignore", category=kind)
     sns.set_theme("paper", "ticks", "colorblind", rc={"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "merhan", "figure.dpi": 100, "axes.titlesize": 9, "axes.titlelocation": "left"})
     if get_ipython() is not None: set_matplotlib_formats("svg")
     pd.set_option("display.max_rows", 100, "display.max_colwidth", 80, "display.precision", 3)
@@ -115,14 +115,14 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e3dc; --paper: #191816; --soft: #a09b90; --line: #3a3731; --code: #24221f; --link: #e0a060 } }
 @media print { nav, details.code { display: none } }
 * { box-sizing: border-box }
-body { margin: 0 auto; padding: 1rem 1.2rem 4rem; max-width: 46rem; font: 17px/1.6 Georgia, "Times New Roman", serif; color: var(--ink); background: var(--paper) }
+body { margin: 0 auto; padding: 1rem 1.2rem 4rem; max-width: 50rem; font: 17px/1.6 Georgia, "Times New Roman", serif; color: var(--ink); background: var(--paper) }
 nav { font: 14px/1.8 system-ui, sans-serif; border-bottom: 1px solid var(--line); padding-bottom: .6rem; margin-bottom: 2rem }
 nav a { margin-right: 1.1rem; white-space: nowrap } nav a.here { font-weight: bold; text-decoration: none; color: var(--ink) }
 a { color: var(--link) } a.anchor-link { display: none }
 h1, h2, h3 { font-family: system-ui, sans-serif; line-height: 1.25; font-weight: 650 } h1 { font-size: 1.9rem } h2 { font-size: 1.3rem; margin-top: 2.4rem }
 blockquote { margin: 0 0 1.5rem; color: var(--soft); font-style: italic }
 code, pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace } pre { overflow-x: auto; background: var(--code); padding: .6rem .8rem; border-radius: 4px } code { background: var(--code) } pre code { background: none }
-table { border-collapse: collapse; font: 14px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto; border: 0 } th, td { padding: .25rem .7rem; text-align: right; border: 0; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
+table { border-collapse: collapse; font: 13.5px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto; border: 0 } th, td { padding: .25rem .6rem; text-align: right; border: 0; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
 details.code { font: 13px system-ui, sans-serif; color: var(--soft); margin: .4rem 0 } details.code summary { cursor: pointer } details.code .jp-InputPrompt, .prompt, .jp-OutputPrompt, .output_prompt, .input_prompt { display: none }
 img, svg { max-width: 100%; height: auto } .output_svg, .jp-RenderedSVG, .output_png { background: #fff; border-radius: 4px } math[display=block] { margin: 1rem 0; overflow-x: auto }
 footer { margin-top: 4rem; border-top: 1px solid var(--line); font: 13px system-ui, sans-serif; color: var(--soft) }
@@ -192,7 +192,7 @@ def reading_order(path):
     "The bundled corpus first; within a corpus, the paper of its results, then data, model, training, evaluation, the rest."
     order = ("report", *PAPERS[:-1])
     stage = path.stem if path.stem in order else path.parent.name
-    return ("demo" not in path.parts, path.parts[1:-1], order.index(stage) if stage in order else len(order), path.name)
+    return ("demo" not in path.parts, path.parts[1], order.index(stage) if stage in order else len(order), path.name)
 
 # %% ../nbs/13_notebooks.ipynb #d730270a
 def links(pages, here) -> str: # HTML

@@ -22,9 +22,13 @@ def adamw(
 
 # %% ../nbs/09_optim.ipynb #8f8df94b
 class EpochSchedule:
-    "A PyTorch scheduler that steps after each epoch with the validation loss."
+    "A PyTorch scheduler that steps after each epoch; one that waits for a plateau is told the validation loss."
     def __init__(self, scheduler): self.scheduler = scheduler
-    def after_epoch(self, run): self.scheduler.step(run.history[-1]["validation_loss"])
+
+    def after_epoch(self, run):
+        if isinstance(self.scheduler, ReduceLROnPlateau): self.scheduler.step(run.history[-1]["validation_loss"])
+        else: self.scheduler.step()
+
     def state_dict(self): return self.scheduler.state_dict()
     def load_state_dict(self, state): self.scheduler.load_state_dict(state)
 

@@ -8,6 +8,7 @@ __all__ = ['AUDIO_C', 'TEXT_C', 'audio_vector', 'text_vector', 'audio_svm', 'tex
 
 # %% ../nbs/15_simple.ipynb #165f2cc2
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -21,9 +22,9 @@ from sklearn.svm import SVC
 from .corpora import class_names
 
 # %% ../nbs/15_simple.ipynb #968be86f
-def audio_vector(frames, channels=40) -> np.ndarray: # [2 * channels]
-    "Mean and deviation of each coefficient over a turn; stacked frames are unstacked."
-    flat = frames.reshape(-1, channels).numpy() if frames.shape[1] % channels == 0 else frames.numpy()
+def audio_vector(frames, stack=1) -> np.ndarray: # [2 * channels]
+    "Mean and deviation of each coefficient over a turn; `stack` frames that were joined are taken apart."
+    flat = frames.reshape(-1, frames.shape[1] // stack).numpy()
     return np.concatenate([flat.mean(0), flat.std(0)])
 
 def text_vector(states) -> np.ndarray: # [channels]
@@ -46,19 +47,19 @@ def fit_choosing(make, grid, train, validation):
     "The model of `grid` with the best UA on the validation side; each is fitted on the training side."
     smallest = int(np.bincount(train[1]).min())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore", FutureWarning)
         fitted = [make(C, smallest).fit(*train) for C in grid]
         scores = [balanced_accuracy_score(validation[1], m.predict(validation[0])) for m in fitted]
     return fitted[int(np.argmax(scores))], grid[int(np.argmax(scores))]
 
 # %% ../nbs/15_simple.ipynb #c420718f
-def simple_predictions(fold, table, classes, audio, text) -> dict: # name to predictions on the test side
+def simple_predictions(fold, table, classes, audio, text, stack=1) -> dict: # name to predictions on the test side
     "The simple models on one fold: audio alone, text alone, and late fusion, the normalised product of both."
     names = class_names(classes)
     label = table.set_index("utterance").emotion.map({c: i for i, c in enumerate(names)})
     sides = {side: list(getattr(fold, side)) for side in ("train", "validation", "test")}
     found = {}
-    for name, vector, product, make, grid in (("audio_svm", audio_vector, audio, audio_svm, AUDIO_C), ("text_regression", text_vector, text, text_regression, TEXT_C)):
+    for name, vector, product, make, grid in (("audio_svm", partial(audio_vector, stack=stack), audio, audio_svm, AUDIO_C), ("text_regression", text_vector, text, text_regression, TEXT_C)):
         x = {side: np.stack([vector(product[u]) for u in members]) for side, members in sides.items()}
         model, C = fit_choosing(make, grid, *((x[side], label[sides[side]].to_numpy()) for side in ("train", "validation")))
         found[name] = in_columns(model.predict_proba(x["test"]), model.classes_, len(names))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['features', 'text', 'model', 'attention', 'fusion', 'pooling', 'augment', 'sampler', 'loss', 'auxiliary', 'optimizer',
-           'schedule', 'step', 'loop', 'behaviour', 'SLOTS', 'PLAIN', 'Slot', 'compose', 'disagreement', 'code',
-           'normal_form', 'reachable', 'sort_out', 'pin', 'digest', 'notebook_code', 'stage_pin']
+           'schedule', 'step', 'loop', 'behaviour', 'SLOTS', 'PLAIN', 'Slot', 'as_declared', 'compose', 'disagreement',
+           'code', 'normal_form', 'reachable', 'sort_out', 'pin', 'digest', 'notebook_code', 'stage_pin']
 
 # %% ../nbs/00_slots.ipynb #ea658ab0
 import ast, hashlib, inspect, json, re, sys
@@ -38,7 +38,7 @@ class Slot(dict):
         if strange: raise ValueError(f"{self.name}.{name} has no argument {strange[0]!r}; it takes {sorted(known)}")
         missing = [k for k, p in known.items() if p.default is p.empty and k not in (given or {})]
         if missing: raise ValueError(f"{self.name}.{name} needs a value for {missing[0]!r}")
-        return {k: (given or {}).get(k, p.default) for k, p in known.items()}
+        return {k: as_declared((given or {}).get(k, p.default), p.annotation, f"{self.name}.{name}.{k}") for k, p in known.items()}
 
     def check(self, spec):
         "`spec` with every default spelled out."
@@ -57,7 +57,16 @@ class Slot(dict):
         made = [self[name](**given) for name, given in spec.items()]
         return made if self.chain else made[0]
 
-# %% ../nbs/00_slots.ipynb #5a76c852
+# %% ../nbs/00_slots.ipynb #09ab8700
+def as_declared(value, kind, where):
+    "`value` as the number its signature declares; anything else passes, a string that is no number is an error."
+    if kind not in (int, float) or isinstance(value, bool) or value is None: return value
+    try: number = float(value)
+    except (TypeError, ValueError): raise ValueError(f"{where} should be a number, not {value!r}") from None
+    if kind is int and number != int(number): raise ValueError(f"{where} should be a whole number, not {value!r}")
+    return kind(number)
+
+# %% ../nbs/00_slots.ipynb #8864e65c
 features  = Slot("features",  "wave to frames, stored once")
 text      = Slot("text",      "sentence to token states, or tokens for a trained encoder")
 model     = Slot("model",     "the size of the network")
@@ -76,7 +85,7 @@ behaviour = Slot("behaviour", "what else happens, and when", chain=True)
 SLOTS = {slot.name: slot for slot in (features, text, model, attention, fusion, pooling, augment, sampler,
                                       loss, auxiliary, optimizer, schedule, step, loop, behaviour)}
 
-# %% ../nbs/00_slots.ipynb #8864e65c
+# %% ../nbs/00_slots.ipynb #57f81461
 def compose(
     baseline:dict, # slot to {component: arguments}
     *deltas:dict,  # changes, in order
@@ -91,10 +100,10 @@ def compose(
         for name, change in delta.items(): config[name] = SLOTS[name].patch(config[name], change)
     return config
 
-# %% ../nbs/00_slots.ipynb #a9401953
+# %% ../nbs/00_slots.ipynb #6ce1aa5b
 def disagreement(baseline, deltas):
     "Raise where two deltas swap one slot, or set one argument."
-    swapped, edited = {}, set()
+    swapped, edited, removed = {}, set(), set()
     for delta in deltas:
         for name, change in delta.items():
             if not SLOTS[name].chain:
@@ -102,13 +111,15 @@ def disagreement(baseline, deltas):
                 if swapped.get(name, component) != component: raise ValueError(f"two strategies of one stack disagree on slot {name!r}: {sorted(swapped[name])} and {sorted(component)}")
                 swapped[name] = component
             for part, given in change.items():
+                if (name, part) in removed or (given is None and any(spot[:2] == (name, part) for spot in edited)): raise ValueError(f"of two strategies of one stack one removes {name}.{part}, which the other sets")
+                if given is None: removed.add((name, part)); continue
                 for argument in (given or {None: None}):
                     spot = (name, part, argument)
                     fresh = part not in baseline.get(name, {}) and argument is None
                     if spot in edited and not fresh: raise ValueError(f"two strategies of one stack set {'.'.join(filter(None, spot))}")
                     edited.add(spot)
 
-# %% ../nbs/00_slots.ipynb #6ce1aa5b
+# %% ../nbs/00_slots.ipynb #bed7e00b
 def code(obj) -> str:
     "Source of `obj` without comments and docstrings, in normal form."
     return normal_form(dedent(inspect.getsource(obj)))
@@ -121,7 +132,7 @@ def normal_form(source:str) -> str:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
 
-# %% ../nbs/00_slots.ipynb #4711b83b
+# %% ../nbs/00_slots.ipynb #6edd5a98
 PLAIN = (int, float, str, bytes, re.Pattern, type(None))
 
 def reachable(*roots) -> dict:
@@ -156,7 +167,7 @@ def digest(value) -> str:
     "Twelve digits of SHA-256 over `value` as canonical JSON."
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
-# %% ../nbs/00_slots.ipynb #78270eda
+# %% ../nbs/00_slots.ipynb #6c3af50c
 def notebook_code(path) -> str:
     "The code of a notebook in normal form, without prose, comments and the `parameters` cell."
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]

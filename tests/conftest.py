@@ -31,7 +31,7 @@ def small(tmp_path_factory, demo):
     "A prepared workplace of few turns: every session, every class, features of the baseline, two epochs."
     import yaml
 
-    from merhan.ablation import needed_products
+    from merhan.ablation import label_digest, needed_products
     from merhan.data import folds, write_folds
     from merhan.features import write_missing_products
 
@@ -42,9 +42,9 @@ def small(tmp_path_factory, demo):
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
-    splits = write_folds(folds(table, seeds=1), work / "folds.json")
+    write_folds(folds(table, seeds=1), work / "folds.json")
     cards = write_missing_products(needed_products(params), table, work / "features")
-    return dict(work=work, table=table, params=params, splits=splits, cards=cards)
+    return dict(work=work, table=table, params=params, labels=label_digest(table), cards=cards)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def resolved(small):
     from merhan.ablation import read_strategies, resolve
 
     strategies = read_strategies(small["params"])
-    return lambda name: resolve(small["params"], strategies[name], small["cards"], small["splits"], ROOT / "nbs/pipeline/train.ipynb") | dict(seeds=1)
+    return lambda name: resolve(small["params"], strategies[name], small["cards"], small["labels"], ROOT / "nbs/pipeline/train.ipynb") | dict(seeds=1)
 
 
 def copy_of_repository(target):

@@ -9,6 +9,7 @@ import time
 from conftest import ROOT
 
 from merhan.ablation import run_trials, trial_folder
+from merhan.data import read_folds
 
 SCRIPT = """
 import json, sys, time
@@ -38,7 +39,7 @@ def test_sigkill_in_the_middle_of_an_epoch(small, resolved, tmp_path):
     config["trial"]["slots"]["sampler"]["shuffled"]["batch_size"] = 8
     config["trial"]["slots"]["loop"]["by_epoch"]["epochs"] = 4
     whole = run_trials(config, small["work"], dict(jobs=1), "cpu", tmp_path / "whole")
-    folder = trial_folder(config, "1", 0, tmp_path / "killed")
+    folder = trial_folder(config, read_folds(small["work"] / "folds.json")[0], "cpu", tmp_path / "killed")
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, json.dumps(config), str(small["work"]), str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert "in the middle" in process.stdout.readline()
     os.kill(process.pid, signal.SIGKILL)
