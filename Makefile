@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check export lab site readme lock clean
+.PHONY: help install repro test check export lab site readme corpus lock clean
 
 help:            ## show what can be made
 	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
@@ -47,6 +47,9 @@ site: install    ## papers as pages: reports/site/index.html
 
 readme: install  ## README.md from nbs/index.ipynb
 	merhan readme
+
+corpus: install  ## the bundled corpus anew into scratch/demo, and its page (needs flite, espeak-ng)
+	python -c "from merhan.notebooks import run_stage; run_stage('nbs/corpus/demo_corpus.ipynb', 'reports/corpus/demo_corpus.ipynb', dict(out='scratch/demo'))"
 
 lock: install    ## resolve requirements.lock anew from settings.ini
 	merhan requirements | uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate -o requirements.lock -
