@@ -205,6 +205,8 @@ def test_papers_are_small_and_of_this_place_only(clone):
 def test_another_corpus_beside_it(clone):
     "The pipeline of real voices and real sentences runs beside the bundled one, and leaves that one valid."
     (clone.folder / "corpora").symlink_to((ROOT / "corpora").resolve())
+    own = clone.folder / "pipelines/emodb_goemotions/params.yaml"
+    own.write_text(own.read_text().split("# Chosen on validation sessions")[0])  # the reduced protocol's size, not this corpus's own
     ran = clone.repro("pipelines/emodb_goemotions/dvc.yaml")
     assert [s for s in ran if s.endswith("report")]
     metrics = json.loads((clone.folder / "metrics/emodb_goemotions/baseline.json").read_text())
