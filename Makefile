@@ -1,13 +1,13 @@
-# make repro · make test · make check · make lab · make site · make export · make lock
+# make first-look · make repro · make test · make check · make costs · make lab · make site · make export · make lock
 SHELL := /bin/bash
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 .DEFAULT_GOAL := help
-.PHONY: help install repro test check export lab site readme corpus lock clean
+.PHONY: help install first-look costs repro test check export lab site readme corpus lock clean
 
 help:            ## show what can be made
-	@grep -E '^[a-z]+: .*##|^[a-z]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
 
 .venv/installed: requirements.lock setup.py settings.ini
 	@command -v $(PYTHON) >/dev/null || { echo "merhan needs Python 3.11; name it with make PYTHON=…"; exit 1; }
@@ -18,7 +18,12 @@ help:            ## show what can be made
 
 install: .venv/installed  ## a .venv with every version of requirements.lock
 
-repro: install   ## regenerate every result, then render the papers
+first-look: install ## the baseline alone on the bundled corpus, from recordings to its paper (some minutes)
+	dvc pull --quiet data.dvc
+	dvc repro pipelines/first_look/dvc.yaml
+	merhan site
+
+repro: install   ## regenerate every result, then render the papers (the whole grid of strategies)
 	dvc pull --quiet data.dvc
 	dvc repro
 	merhan site
@@ -38,6 +43,9 @@ test: install    ## everything: export, clean, notebooks, tests, the whole pipel
 	ruff check merhan tests
 	OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --do_print
 	pytest -q tests
+
+costs: install   ## measure time and memory of every strategy, one fresh process after another (leave the machine alone meanwhile)
+	merhan costs
 
 lab: install     ## JupyterLab
 	jupyter lab nbs

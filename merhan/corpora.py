@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['PROTOCOLS', 'IEMOCAP_LABELS', 'EVALUATION', 'TRANSCRIPT', 'PUBLISHED', 'PUBLISHED_SESSIONS', 'READERS',
-           'AUDIO_SUFFIXES', 'Utterance', 'SetAside', 'Corpus', 'audio_fault', 'cut_short', 'protocol', 'class_names',
-           'read_lines', 'decoded', 'read_evaluation', 'read_transcript', 'extract_emotion_from_evaluation',
-           'extract_transcriptions', 'published', 'check_counts', 'reader', 'iemocap', 'read_session', 'join_turn',
-           'manifest', 'read_table', 'read_corpus', 'process_iemocap_dataset']
+           'AUDIO_SUFFIXES', 'SENTENCES', 'Utterance', 'SetAside', 'Corpus', 'audio_fault', 'cut_short', 'protocol',
+           'class_names', 'read_lines', 'decoded', 'read_evaluation', 'read_transcript',
+           'extract_emotion_from_evaluation', 'extract_transcriptions', 'published', 'check_counts', 'reader',
+           'iemocap', 'read_session', 'join_turn', 'manifest', 'read_table', 'read_corpus', 'process_iemocap_dataset',
+           'normalised', 'csv_sentences', 'goemotions_sentences', 'read_sentences']
 
 # %% ../nbs/01_corpora.ipynb #4e7b3df4
 import csv, io, re
@@ -306,3 +307,36 @@ def process_iemocap_dataset(
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     table.to_csv(Path(output_dir)/"utterances.csv", index=False)
     return table
+
+# %% ../nbs/01_corpora.ipynb #8959998d
+def normalised(text) -> str:
+    "Text in lower case, letters and digits only: what counts as the same sentence."
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+def csv_sentences(path): return pd.read_csv(path)[["text", "label"]]
+
+def goemotions_sentences(path):
+    "Rows with one label, the label's name beside `labels.txt`."
+    names = Path(path).with_name("labels.txt").read_text().split()
+    table = pd.read_csv(path, sep="\t", header=None, names=["text", "label", "id"], quoting=3, dtype=str, keep_default_na=False)
+    table = table[table.label.str.fullmatch(r"\d+")]
+    return table.assign(label=[names[int(n)] for n in table.label])[["text", "label"]]
+
+SENTENCES = dict(csv=csv_sentences, goemotions=goemotions_sentences)
+
+def read_sentences(
+    source,   # reader, path, labels: their label to a class; None: there are none
+    texts,    # of the corpus
+    classes,  # label protocol
+):            # table of text and label; how many were left out because the corpus has them
+    "Emotion-labelled sentences for adaptation, disjoint from the corpus."
+    if not source: return pd.DataFrame(columns=["text", "label"]), 0
+    if source["reader"] not in SENTENCES: raise ValueError(f"there is no reader of sentences {source['reader']!r}; choose from {sorted(SENTENCES)}")
+    if not Path(source["path"]).is_file(): raise ValueError(f"there is no {source['path']} with sentences for adaptation; see `adaptation` in the corpus's parameters")
+    table = SENTENCES[source["reader"]](source["path"])
+    table = table.assign(label=table.label.map(source.get("labels") or {c: c for c in class_names(classes)})).dropna()
+    wrong = sorted(set(table.label) - set(class_names(classes)))
+    if wrong: raise ValueError(f"{source['path']} has label {wrong[0]!r}, which is no class of this corpus: {class_names(classes)}")
+    known = {normalised(t) for t in texts}
+    inside = table.text.map(normalised).isin(known)
+    return table[~inside].reset_index(drop=True), int(inside.sum())

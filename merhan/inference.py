@@ -13,7 +13,10 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from .features import SAMPLE_RATE, load_text_model
+import merhan.losses # noqa: F401 (its components register themselves)
+from .attention import prune_heads
+from .data import Turns
+from .features import SAMPLE_RATE, load_wave
 from .model import build_model
 from .slots import SLOTS
 
@@ -22,23 +25,25 @@ class Trained:
     "A trained model with what it needs to know: its configuration, classes, and the statistics of its input."
     def __init__(self, weights): # path of a .safetensors file, its card beside it
         self.card = json.loads(Path(weights).with_suffix(".json").read_text())
-        state = load_file(str(weights))
-        self.mean, self.std = state.pop("normaliser.mean"), state.pop("normaliser.std")
-        self.model = build_model(self.card["config"], *self.card["channels"], len(self.card["classes"]))
+        state, config = load_file(str(weights)), self.card["config"]
+        self.normalise = SLOTS["normalisation"].build(config["normalisation"])
+        self.normalise.load_state_dict({name: state.pop(name) for name in [k for k in state if k.startswith("normaliser.")]})
+        self.model = build_model(config, self.card["inputs"], len(self.card["classes"]), SLOTS["auxiliary"].build(config["auxiliary"]))
+        prune_heads(self.model, self.card["pruned"])
         self.model.load_state_dict(state)
         self.model.eval()
 
     @torch.inference_mode()
     def __call__(self, frames, states):
-        "Logits and attention maps of one turn."
-        audio = ((frames - self.mean) / self.std)[None]
-        return self.model(audio, None, torch.ones(1, len(states), dtype=torch.long), torch.tensor([len(frames)]), states[None])
+        "Logits and attention maps of one turn; where normalisation is by speaker, the turn is all that is known of its speaker."
+        batch = self.normalise(Turns(["turn"], [frames], [states], torch.zeros(1, dtype=torch.long), ["speaker"])).batch([0])
+        return self.model(**batch.inputs)
 
 def load_trained(corpus="demo", strategy="baseline") -> list: # of `Trained`, one a fold and seed
-    "All trained models of a strategy."
-    folder = Path("work")/corpus/"single/weights"/strategy
-    found = sorted(folder.glob("*.safetensors"))
-    if not found: raise ValueError(f"there are no trained weights in {folder}; `make repro` (or `dvc repro`) trains them")
+    "All trained models of a strategy or of a stack."
+    folders = [Path("work")/corpus/kind/"weights"/strategy for kind in ("single", "stacks")]
+    found = sorted(path for folder in folders for path in folder.glob("*.safetensors"))
+    if not found: raise ValueError(f"there are no trained weights in {folders[0]}; `make repro` (or `dvc repro`) trains them")
     return [Trained(path) for path in found]
 
 # %% ../nbs/14_inference.ipynb #c96e0ecf
@@ -50,7 +55,7 @@ def predict(
     "Class probabilities of a recording, averaged over models."
     config = models[0].card["config"]
     if "text" in models[0].model.fusion.modalities and not sentence.strip(): raise ValueError("MER-HAN hears and reads: give the words of the recording with --text")
-    frames, states = SLOTS["features"].build(config["features"])(recording), SLOTS["text"].build(config["text"])(sentence)
+    frames, states = SLOTS["features"].build(config["features"])(load_wave(recording)), SLOTS["text"].build(config["text"])(sentence)
     found = [model(frames, states) for model in models]
     probability = torch.stack([logits.softmax(-1)[0] for logits, _ in found]).mean(0)
     return pd.Series(probability.tolist(), models[0].card["classes"], name="probability"), {k: v[0] for k, v in found[0][1].items()}
@@ -58,14 +63,12 @@ def predict(
 # %% ../nbs/14_inference.ipynb #2e765a34
 def token_words(config, sentence) -> list: # of tokens
     "The tokens of a sentence, as the configuration's text encoder sees them."
-    (_, arguments), = config["text"].items()
-    tokenizer = load_text_model(arguments["model_name"], encoder=False)[0]
-    return tokenizer.convert_ids_to_tokens(tokenizer(sentence, truncation=True, max_length=arguments["max_tokens"])["input_ids"])
+    return SLOTS["text"].build(config["text"]).tokens(sentence)
 
 def frame_seconds(config) -> float: # [s]
     "How far apart two frames are."
     (_, arguments), = config["features"].items()
-    return arguments["hop_length"] * arguments["stack"] / SAMPLE_RATE
+    return arguments.get("hop_length", 320) * arguments.get("stack", arguments.get("pool", 1)) / SAMPLE_RATE # speech encoders have a frame every 320 samples
 
 def plot_attention(maps, words, spacing):
     "The attention maps of one turn: words against seconds, words against words, seconds against seconds."
