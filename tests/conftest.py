@@ -29,21 +29,27 @@ def demo():
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, demo):
     "A prepared workplace of few turns: every session, every class, features of the baseline, two epochs."
-    import yaml
-
-    from merhan.ablation import label_digest, needed_products
+    from merhan.ablation import label_digest, needed_products, read_params
     from merhan.data import folds, write_folds
-    from merhan.features import write_missing_products
+    from merhan.stored import write_missing_products
 
     work = tmp_path_factory.mktemp("work")
-    table = demo.table().sort_values("utterance").groupby(["session", "emotion"]).head(4).reset_index(drop=True)
+    table = demo.table().sort_values("utterance").groupby(["session", "emotion"]).head(4)
+    table = table[(table.emotion != "sad") | (table.groupby(["session", "emotion"]).cumcount() < 2)].reset_index(drop=True)  # one class is rare
     table["audio"] = [str(ROOT / path) for path in table.audio]
     table.to_parquet(work / "utterances.parquet")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    os.chdir(ROOT)
+    params = read_params("demo")
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
+    for entry in params["strategies"].values():
+        for given in entry["delta"].get("loop", {}).values():
+            given["epochs"] = 2
+    few = (ROOT / params["adaptation"]["path"]).read_text().splitlines()
+    (work / "adaptation.csv").write_text("\n".join([few[0], *few[1::12]]) + "\n")
+    params["strategies"]["domain_adaptation"]["delta"]["text"]["adapted"].update(sentences=str(work / "adaptation.csv"), epochs=1)
     write_folds(folds(table, seeds=1), work / "folds.json")
-    cards = write_missing_products(needed_products(params), table, work / "features")
+    cards = write_missing_products(needed_products(params), table, work / "features", 2)
     return dict(work=work, table=table, params=params, labels=label_digest(table), cards=cards)
 
 
@@ -54,6 +60,36 @@ def resolved(small):
 
     strategies = read_strategies(small["params"])
     return lambda name: resolve(small["params"], strategies[name], small["cards"], small["labels"], ROOT / "nbs/pipeline/train.ipynb") | dict(seeds=1)
+
+
+@pytest.fixture(scope="session")
+def toy_trial(small, resolved, tmp_path_factory):
+    "A function of a strategy's name that runs one small trial of it, once, and gives its folder and the functions of the package that ran."
+    import sys
+
+    from merhan.data import read_folds
+    from merhan.trial import one_trial
+
+    done = {}
+
+    def run(name):
+        if name not in done:
+            folder, ran, trial = tmp_path_factory.mktemp("trial"), set(), resolved(name)["trial"]
+            first = read_folds(small["work"] / "folds.json")[0]
+
+            def profile(frame, event, argument):
+                if event == "call" and frame.f_globals.get("__name__", "").startswith("merhan."):
+                    ran.add((frame.f_globals["__name__"], frame.f_code.co_qualname))
+
+            sys.setprofile(profile)
+            try:
+                one_trial(trial, first, small["work"], folder, "cpu")
+            finally:
+                sys.setprofile(None)
+            done[name] = folder, ran
+        return done[name]
+
+    return run
 
 
 def copy_of_repository(target):

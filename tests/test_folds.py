@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 import torch
 
-from merhan.ablation import one_trial, run_trials, trial_folder
 from merhan.data import Normaliser, folds, load_turns, read_folds
-from merhan.features import Product
+from merhan.grid import run_trials, trial_folder
+from merhan.stored import Product
+from merhan.trial import one_trial
 
 
 @pytest.mark.parametrize("by", ["session", "speaker"])
@@ -38,7 +39,7 @@ def test_normaliser_reads_the_training_side_only(small, resolved):
     audio, text = (Product(small["work"] / "features" / config["trial"]["products"][slot]["name"]) for slot in ("features", "text"))
     train = load_turns(fold.train, small["table"], "4", audio, text)
     frames = np.concatenate([audio[u].numpy() for u in fold.train])
-    assert np.allclose(Normaliser.fit(train).mean, frames.mean(0), atol=1e-3)
+    assert np.allclose(Normaliser().fit(train).mean, frames.mean(0), atol=1e-3)
 
 
 def everything_that_training_produces(folder):
@@ -49,10 +50,10 @@ def everything_that_training_produces(folder):
 
 def test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, monkeypatch):
     "Features of the test side become noise, its labels are turned around: weights, history and validation stay the same to the bit."
-    import merhan.ablation
+    import merhan.trial
 
     config, fold = resolved("baseline"), read_folds(small["work"] / "folds.json")[0]
-    clean = one_trial(config, fold, small["work"], tmp_path / "clean", "cpu")
+    clean = one_trial(config["trial"], fold, small["work"], tmp_path / "clean", "cpu")
     original = load_turns
 
     def poisoned(names, table, classes, audio, text):
@@ -61,8 +62,8 @@ def test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, monk
             turns = replace(turns, audio=[torch.randn_like(a) * 1e3 for a in turns.audio], text=[torch.randn_like(t) for t in turns.text], label=3 - turns.label)
         return turns
 
-    monkeypatch.setattr(merhan.ablation, "load_turns", poisoned)
-    dirty = one_trial(config, fold, small["work"], tmp_path / "dirty", "cpu")
+    monkeypatch.setattr(merhan.trial, "load_turns", poisoned)
+    dirty = one_trial(config["trial"], fold, small["work"], tmp_path / "dirty", "cpu")
     (weights, history, validation), (weights2, history2, validation2) = map(everything_that_training_produces, (clean, dirty))
     assert weights == weights2 and history == history2
     pd.testing.assert_frame_equal(validation, validation2)
@@ -71,15 +72,15 @@ def test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, monk
 
 def test_a_leak_is_noticed(small, resolved, tmp_path, monkeypatch):
     "The same test with a leak planted on purpose (statistics fitted on everything) must see a difference: it can fail."
-    import merhan.training
+    import merhan.data
 
     config, fold = resolved("baseline"), read_folds(small["work"] / "folds.json")[0]
-    clean = one_trial(config, fold, small["work"], tmp_path / "clean", "cpu")
+    clean = one_trial(config["trial"], fold, small["work"], tmp_path / "clean", "cpu")
     audio, text = (Product(small["work"] / "features" / config["trial"]["products"][slot]["name"]) for slot in ("features", "text"))
     everything = load_turns(fold.train + fold.test, small["table"], "4", audio, text)
-    leaky = Normaliser.fit(everything)
-    monkeypatch.setattr(merhan.training.Normaliser, "fit", classmethod(lambda cls, turns: leaky))
-    leaked = one_trial(config, fold, small["work"], tmp_path / "leaked", "cpu")
+    original = Normaliser.fit
+    monkeypatch.setattr(merhan.data.Normaliser, "fit", lambda self, turns: original(self, everything))
+    leaked = one_trial(config["trial"], fold, small["work"], tmp_path / "leaked", "cpu")
     assert everything_that_training_produces(clean)[0] != everything_that_training_produces(leaked)[0]
 
 

@@ -1,31 +1,20 @@
 "Every function of the package that a trial executes is covered by its pin; what is not code does not move it."
-import sys
-
 import pytest
 import yaml
 from conftest import ROOT
 
-from merhan.ablation import chosen_components, one_trial, strategy_pin
-from merhan.data import read_folds
-from merhan.slots import SLOTS, reachable
+from merhan.ablation import chosen_components, missing_weights, strategy_pin
+from merhan.slots import SLOTS, compose, reachable
+from merhan.trial import one_trial
 
-STRATEGIES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["strategies"])
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+STRATEGIES = [name for name, entry in PARAMS["strategies"].items() if not missing_weights(compose(PARAMS["baseline"], entry["delta"]))]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-def test_what_runs_is_pinned(name, small, resolved, tmp_path):
-    config, fold, ran = resolved(name), read_folds(small["work"] / "folds.json")[0], set()
-
-    def profile(frame, event, argument):
-        if event == "call" and frame.f_globals.get("__name__", "").startswith("merhan."):
-            ran.add((frame.f_globals["__name__"], frame.f_code.co_qualname))
-
-    sys.setprofile(profile)
-    try:
-        one_trial(config, fold, small["work"], tmp_path, "cpu")
-    finally:
-        sys.setprofile(None)
-    pinned = set(reachable(one_trial, *chosen_components(config["trial"]["slots"])))
+def test_what_runs_is_pinned(name, resolved, toy_trial):
+    _, ran = toy_trial(name)
+    pinned = set(reachable(one_trial, *chosen_components(resolved(name)["trial"]["slots"])))
     outside = {f"{module}.{function}" for module, function in ran if module != "merhan.slots" and not covered(f"{module}.{function}", pinned)}
     assert len(ran) > 30 and not outside, outside
 
@@ -41,7 +30,7 @@ def covered(name, pinned):
 def test_the_profile_can_fail(resolved):
     "A pin without the components would miss them."
     config = resolved("baseline")
-    assert "merhan.model.Hybrid" in reachable(one_trial, *chosen_components(config["trial"]["slots"])) and "merhan.model.Hybrid" not in reachable(SLOTS["fusion"]["audio_alone"])
+    assert "merhan.fusion.Hybrid" in reachable(one_trial, *chosen_components(config["trial"]["slots"])) and "merhan.fusion.Hybrid" not in reachable(SLOTS["fusion"]["audio_alone"])
 
 
 def test_an_unused_component_moves_nothing(resolved):

@@ -51,6 +51,9 @@ class Clone:
 RESULTS = ("metrics/demo/*.json", "metrics/selected.json", "reports/demo/**/*.ipynb", "dvc.lock", "configs/demo/**/*.yaml")
 
 
+FEW = ("baseline", "audio_only", "text_only", "contextual_text", "gated_fusion")
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     "A clone with a reduced protocol, reproduced once and committed."
@@ -60,9 +63,14 @@ def clone(tmp_path_factory):
     params["protocol"].update(seeds=1, baseline_seeds=1)
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
+    params["strategies"] = {name: params["strategies"][name] for name in FEW}
+    params["stacks"] = dict(whatever_helped=dict(why="they may add up", source="ours", helped=["fusion"]))
     (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    own = made.folder / "pipelines/emodb_goemotions/params.yaml"
+    own.write_text(own.read_text().split("# Chosen on validation sessions")[0])  # the reduced protocol's size, not this corpus's own
+    made.run("merhan", "pipelines")
     ran = made.repro()
-    assert {"train@baseline", "train@audio_only", "train@text_only", "evaluate", "report"} <= set(ran)
+    assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "train_stack@whatever_helped", "evaluate", "page@gated_fusion", "page_stack@whatever_helped", "report"} <= set(ran)
     made.commit("reduced")
     return made
 
@@ -87,7 +95,7 @@ def test_it_comes_out_byte_equal(clone):
 
 def test_prose_comments_and_docstrings_retrain_nothing(clone):
     clone.edit("nbs/pipeline/train.ipynb", "Each line is one trial.", "Every line is a trial.")
-    clone.edit("merhan/training.py", '"One forward, one backward, one update."', '"Forward, backward, update."')
+    clone.edit("merhan/step.py", '"One forward, one backward, one update."', '"Forward, backward, update."')
     clone.edit("merhan/attention.py", "    scores = query", "    # a comment\n    scores = query")
     clone.edit("params.yaml", "the voice alone reaches", "a voice alone reaches")
     before = clone.contents("work/demo/features/*/frames.f32", "work/demo/single/weights/**/*.safetensors")
@@ -99,16 +107,19 @@ def test_prose_comments_and_docstrings_retrain_nothing(clone):
 
 
 def test_code_retrains_what_reaches_it(clone):
-    clone.edit("merhan/model.py", "states, real = (audio, audio_real) if", "states, real = (1.0 * audio, audio_real) if audio is not None and")
-    ran = clone.repro()
-    assert {"train@audio_only", "train@text_only"} <= set(ran) and "train@baseline" not in ran, ran
+    "A helper retrains those that reach it; a component that nobody uses retrains nothing."
+    clone.edit("merhan/fusion.py", "gate = torch.sigmoid(", "gate = torch.sigmoid(1.0 * ")
+    with open(clone.folder / "merhan/losses.py", "a") as file:
+        file.write("\n@loss\ndef unused(scale:float=1.):\n    return lambda logits, batch: scale * logits.mean()\n")
+    ran = clone.repro("select")
+    assert [s for s in ran if s.startswith("train")] == ["train@gated_fusion"], ran
     clone.run("git", "checkout", "-q", ".")
     clone.repro()
 
 
 def test_a_changed_feature_and_a_corrected_label_are_noticed(clone):
     "An edit of a feature component makes its product anew; another label for one turn retrains, though no file of features changed."
-    clone.edit("merhan/features.py", "stacked(transform(load_wave(path)).T.contiguous(), stack)", "stacked(1.0001 * transform(load_wave(path)).T.contiguous(), stack)")
+    clone.edit("merhan/features.py", "stacked(transform(wave).T.contiguous(), stack)", "stacked(1.0001 * transform(wave).T.contiguous(), stack)")
     ran = clone.repro("resolve")
     assert {"features", "resolve"} <= set(ran), ran
     clone.run("git", "checkout", "-q", ".")
@@ -136,11 +147,11 @@ def test_one_parameter_trains_with_that_value(clone):
     clone.run("git", "checkout", "-q", ".")
     clone.repro()
     assert len(list((clone.folder / "scratch").glob("*/result"))) == trials, "going back trains nothing: the trials are still there"
-    assert "lr: 0.001" in (clone.folder / "configs/demo/single/baseline.yaml").read_text()
+    assert "lr: 0.002" in (clone.folder / "configs/demo/single/baseline.yaml").read_text()
 
 
 def test_selected_compares_without_training(clone):
-    done = clone.run("dvc", "exp", "run", "-S", "strategy=text_only", "selected")
+    done = clone.run("dvc", "exp", "run", "-S", "strategy=gated_fusion", "selected")
     assert "Running stage 'selected'" in done.stdout and "Running stage 'train" not in done.stdout
     assert "unweighted_accuracy" in clone.run("dvc", "metrics", "diff").stdout
     clone.run("git", "checkout", "-q", ".")
@@ -174,7 +185,10 @@ def test_predictions_keep_the_contract(clone):
     for name in ("weighted_accuracy", "unweighted_accuracy", "weighted_f1", "macro_f1", "calibration_error", "brier", "log_loss"):
         assert set(metrics[name]) == {"mean", "low", "high"} and set(metrics["against_baseline"][name]) == {"difference", "low", "high"}
     assert set(metrics["per_class"]["ang"]) == {"precision", "recall", "f1", "support"}
-    assert set(json.loads((clone.folder / "costs/demo.json").read_text())) >= {"baseline", "audio_only", "text_only"}
+    assert not (clone.folder / "metrics/demo/contextual_text.json").exists() and len(pd.read_parquet(clone.folder / "work/demo/single/predictions/contextual_text.parquet")) == 0
+    assert "needs the weights of roberta-large" in (clone.folder / "reports/demo/train/contextual_text.ipynb").read_text()
+    stack = yaml.safe_load((clone.folder / "configs/demo/stacks/whatever_helped.yaml").read_text())
+    assert set(stack["folds"]) == set("12345") and all(set(f["members"]) <= {"gated_fusion"} for f in stack["folds"].values())
 
 
 def test_predict_and_site(clone):
@@ -205,8 +219,6 @@ def test_papers_are_small_and_of_this_place_only(clone):
 def test_another_corpus_beside_it(clone):
     "The pipeline of real voices and real sentences runs beside the bundled one, and leaves that one valid."
     (clone.folder / "corpora").symlink_to((ROOT / "corpora").resolve())
-    own = clone.folder / "pipelines/emodb_goemotions/params.yaml"
-    own.write_text(own.read_text().split("# Chosen on validation sessions")[0])  # the reduced protocol's size, not this corpus's own
     ran = clone.repro("pipelines/emodb_goemotions/dvc.yaml")
     assert [s for s in ran if s.endswith("report")]
     metrics = json.loads((clone.folder / "metrics/emodb_goemotions/baseline.json").read_text())

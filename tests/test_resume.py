@@ -8,13 +8,13 @@ import time
 
 from conftest import ROOT
 
-from merhan.ablation import run_trials, trial_folder
 from merhan.data import read_folds
+from merhan.grid import run_trials, trial_folder
 
 SCRIPT = """
 import json, sys, time
-import merhan.training as training
-from merhan.ablation import one_trial
+import merhan.ablation
+from merhan.trial import one_trial
 from merhan.data import read_folds
 from merhan.slots import SLOTS
 
@@ -30,7 +30,7 @@ def slow():
         return update(run, batch)
     return step
 SLOTS["step"]["plain"] = slow
-one_trial(config, read_folds(work + "/folds.json")[0], work, folder, "cpu")
+one_trial(config["trial"], read_folds(work + "/folds.json")[0], work, folder, "cpu")
 """
 
 
@@ -56,7 +56,7 @@ def test_twice_at_once_is_once(small, resolved, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     config = resolved("baseline")
-    code = "import json, sys; from merhan.ablation import run_trials; run_trials(json.loads(sys.argv[1]), sys.argv[2], dict(jobs=1), 'cpu', sys.argv[3])"
+    code = "import json, sys; from merhan.grid import run_trials; run_trials(json.loads(sys.argv[1]), sys.argv[2], dict(jobs=1), 'cpu', sys.argv[3])"
     call = lambda _: subprocess.run([sys.executable, "-c", code, json.dumps(config), str(small["work"]), str(tmp_path)], cwd=ROOT, capture_output=True, text=True)  # noqa: E731
     with ThreadPoolExecutor(2) as pool:
         done = list(pool.map(call, range(2)))

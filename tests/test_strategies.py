@@ -1,0 +1,89 @@
+"Each entry composes, trains, and differs from the baseline; adding one takes an entry and nothing else."
+import json
+import math
+
+import pytest
+from test_pins import STRATEGIES
+
+from merhan.ablation import Strategy, read_strategies, resolve
+from merhan.data import read_folds
+from merhan.evaluation import read_entry
+from merhan.inference import Trained
+from merhan.slots import SLOTS, digest
+from merhan.trial import one_trial
+
+SAME_HERE = {"emotion_tokens": "the few turns here hold no such expression", "gradient_clipping": "no gradient here is longer than one"}  # and the group `cost`: same numbers by design
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_it_trains_and_differs(name, resolved, toy_trial):
+    folder, _ = toy_trial(name)
+    card = json.loads((folder / "result/card.json").read_text())
+    history = json.loads((folder / "result/history.json").read_text())
+    assert card["config"] == resolved(name)["trial"]["slots"]
+    assert len(history) >= 2 and all(math.isfinite(row["train_loss"] + row["validation_loss"]) for row in history)
+    base = toy_trial("baseline")[0]
+    if name != "baseline":
+        assert digest(card["config"]) != digest(json.loads((base / "result/card.json").read_text())["config"])
+        if name not in SAME_HERE and read_entry("demo", name)["group"] != "cost":
+            assert (folder / "result/history.json").read_text() != (base / "result/history.json").read_text(), "it changes nothing"
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_its_weights_load_again(name, toy_trial, tmp_path):
+    "A trained model of every strategy can be put together from weights and card alone."
+    folder, _ = toy_trial(name)
+    (tmp_path / "m.safetensors").write_bytes((folder / "result/weights.safetensors").read_bytes())
+    (tmp_path / "m.json").write_bytes((folder / "result/card.json").read_bytes())
+    Trained(tmp_path / "m.safetensors")
+
+
+def test_adding_one_on_the_fly(small, tmp_path):
+    "A component and an entry; no other line of code knows of it."
+    import torch.nn.functional as F
+
+    def squared(scale: float = 1.0):
+        "Mean squared distance of probabilities from labels."
+        return lambda logits, batch: scale * ((logits.softmax(-1) - F.one_hot(batch.label, logits.shape[-1])) ** 2).sum(-1).mean()
+
+    squared.__module__ = "merhan.losses"
+    SLOTS["loss"]["squared"] = squared
+    try:
+        entry = dict(why="a bounded loss forgives wrong labels", source="Brier 1950", group="training", delta=dict(loss=dict(squared=dict(scale=2.0))))
+        strategies = read_strategies(small["params"] | dict(strategies=dict(brier_loss=entry)))
+        config = resolve(small["params"], strategies["brier_loss"], small["cards"], small["labels"])
+        assert config["trial"]["slots"]["loss"] == {"squared": {"scale": 2.0}}
+        one_trial(config["trial"], read_folds(small["work"] / "folds.json")[0], small["work"], tmp_path, "cpu")
+        assert len(json.loads((tmp_path / "result/history.json").read_text())) == 2
+    finally:
+        del SLOTS["loss"]["squared"]
+
+
+def test_one_that_needs_weights_is_left_out_with_its_reason(small, tmp_path):
+    by_name = Strategy("larger", "?", "ours", delta=dict(text=dict(contextual=dict(model_name="roberta-large"))))
+    config = resolve(small["params"], by_name, small["cards"], small["labels"])
+    assert "needs the weights of roberta-large" in config["left_out"] and config["seeds"] == 0
+
+
+def test_a_local_folder_includes_it(small, tmp_path):
+    "An encoder in a folder is trained inside the network."
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    from merhan.ablation import products_of
+    from merhan.slots import compose
+    from merhan.states import text_model_path
+    from merhan.stored import write_product
+
+    tokenizer = AutoTokenizer.from_pretrained(text_model_path("minilm"))
+    tokenizer.save_pretrained(tmp_path / "bert")
+    BertModel(BertConfig(vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16)).save_pretrained(tmp_path / "bert")
+    strategy = Strategy("smaller", "?", "ours", delta=dict(text=dict(contextual=dict(model_name=str(tmp_path / "bert"), trainable_layers=1))))
+    slots = compose(small["params"]["baseline"], strategy.delta)
+    cards = dict(small["cards"])
+    for name, parts in products_of(slots).items():
+        if name not in cards:
+            cards[name] = write_product(parts[0], parts[1], small["table"], small["work"] / "stacks/features", parts[2])
+    config = resolve(small["params"], strategy, cards, small["labels"])
+    one_trial(config["trial"], read_folds(small["work"] / "folds.json")[0], small["work"], tmp_path / "trial", "cpu")
+    card = json.loads((tmp_path / "trial/result/card.json").read_text())
+    assert card["inputs"]["text"] == 1
