@@ -6,7 +6,7 @@
 __all__ = ['KEYS', 'LIBRARIES', 'params_path', 'checked_keys', 'read_params', 'with_name', 'known_corpora', 'Strategy',
            'checked_entry', 'read_strategies', 'Stack', 'read_stacks', 'products_of', 'missing_weights',
            'needed_products', 'resolved_trial', 'resolve', 'label_digest', 'chosen_components', 'strategy_pin',
-           'write_configs', 'read_config', 'corpus_files', 'pipeline_text', 'over_list']
+           'write_configs', 'corpus_files', 'pipeline_text', 'over_list']
 
 # %% ../nbs/12_ablation.ipynb #e1a24d94
 import shutil
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import yaml
 
-import merhan.losses, merhan.variants # noqa: F401 (their components register themselves)
 from .slots import SLOTS, compose, digest, pin, stage_pin
 from .stored import product_name
 from .trial import one_trial
@@ -45,6 +44,8 @@ def read_params(corpus:str) -> dict:
         baseline = compose(params["baseline"], own.pop("baseline", {}))
         params = params | own | dict(baseline=baseline, protocol=params["protocol"] | own.get("protocol", {}))
     if params["corpus"]["name"] != corpus: raise ValueError(f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
+    strange = [name for name in params.get("only", ()) if name not in params["strategies"]]
+    if strange: raise ValueError(f"{path} names {strange[0]!r} under only; there are {sorted(params['strategies'])}")
     if "only" in params: params |= dict(strategies={name: params["strategies"][name] for name in params["only"]}, stacks={})
     return params | dict(strategies=with_name(params["strategies"], corpus))
 
@@ -180,12 +181,6 @@ def write_configs(configs, folder):
     folder.mkdir(parents=True)
     for name, config in configs.items(): (folder/f"{name}.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
-def read_config(corpus, strategy, kind="single") -> dict: # kind: `single` or `stacks`
-    "The resolved configuration of a strategy or of a stack."
-    path = Path("configs")/corpus/kind/f"{strategy}.yaml"
-    if not path.is_file(): raise ValueError(f"there is no {path}; run the resolve stage (`dvc repro`); known: {sorted(p.stem for p in path.parent.glob('*.yaml'))}")
-    return yaml.safe_load(path.read_text())
-
 # %% ../nbs/12_ablation.ipynb #849d8909
 def corpus_files(corpus) -> list:
     "What the preparation of a corpus depends on."
@@ -202,7 +197,7 @@ def pipeline_text(corpus:str) -> str:
         body = stage.get("do", stage)
         body["wdir"] = "../.."
         if "params" in body: body["params"] = [k for k in body["params"] if k != "corpus"] + [{str(params_path(corpus)): None}]
-        if "deps" in body and not params.get("stacks"): body["deps"] = [d for d in body["deps"] if "/stacks/" not in d]
+        if "deps" in body and not params.get("stacks"): body["deps"] = [d for d in body["deps"] if "/stacks" not in d]
         if name == "prepare": body["deps"] = [d for d in body["deps"] if d not in elsewhere] + corpus_files(corpus)
     if "only" in own: stages = {name: over_list(stage, own["only"]) for name, stage in stages.items()}
     head = "# Generated from the root's dvc.yaml by `make export`; never edited.\n"

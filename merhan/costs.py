@@ -11,31 +11,23 @@ import json, os, resource, subprocess, sys, time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import torch.nn.functional as F
 
 from .corpora import class_names
-from .data import load_turns, read_folds
+from .data import read_folds
 from .evaluation import read_configuration, write_json
 from .model import MERHAN
 from .progress import progress
-from .slots import SLOTS
-from .trial import assemble, stored_product, training_side
+from .trial import assemble, inputs_of, normalised_sides, stored_sides
 
 # %% ../nbs/12_costs.ipynb #8228ba81
 def measured_trial(corpus, strategy, epochs=3) -> dict: # parameters, seconds_per_epoch, peak_memory_mb, inference_ms
     "Cost of training and inference of one strategy, in this process."
     torch.set_num_threads(1)
     trial, work = read_configuration(corpus, strategy)["trial"], Path("work")/corpus
-    fold, table = read_folds(work/"folds.json")[0], pd.read_parquet(work/"utterances.parquet")
-    products = {what: stored_product(work, p["name"]) for what, p in trial["products"].items()}
-    def load(side, variant=None):
-        used = products | ({products[variant].card["slot"]: products[variant]} if variant else {})
-        return load_turns(getattr(fold, side), table, trial["classes"], used["features"], used["text"])
-    normalise = SLOTS["normalisation"].build(trial["slots"]["normalisation"]).fit(load("train"))
-    train, validation = normalise(training_side(trial["slots"], load)), normalise(load("validation"))
-    run = assemble(trial["slots"], dict(audio=train.audio[0].shape[1], text=train.text[0].shape[1], layers=train.layers), len(class_names(trial["classes"])), 0, train, validation, device="cpu")
+    _, train, validation = normalised_sides(trial["slots"], stored_sides(trial, read_folds(work/"folds.json")[0], work))
+    run = assemble(trial["slots"], inputs_of(train), len(class_names(trial["classes"])), 0, train, validation, device="cpu")
     before = peak_mb()
     seconds = [timed(lambda: [run.step(run, batch) for batch in run.train_dataloader]) for _ in range(epochs)]
     grown = peak_mb() - before

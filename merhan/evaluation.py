@@ -7,8 +7,7 @@ __all__ = ['METRICS', 'BOUNDS', 'SYNTHETIC', 'CAVEATS', 'HEADLINE', 'probabiliti
            'calibrated_error', 'pooled', 'jackknife', 'intervals', 'differences', 'per_class', 'confusion', 'parts',
            'metrics_of', 'rounded', 'write_json', 'read_metrics', 'read_configuration', 'read_tables',
            'read_predictions', 'read_entry', 'changed_settings', 'parameter_count', 'write_empty', 'write_metrics',
-           'interval_text', 'headline', 'compared', 'plot_confusion', 'plot_calibration', 'plot_intervals',
-           'evaluate_model']
+           'interval_text', 'headline', 'compared', 'evaluate_model']
 
 # %% ../nbs/11_evaluation.ipynb #0c441edf
 import json
@@ -144,9 +143,11 @@ def read_metrics(corpus) -> dict: # name to the content of its metrics file
     "All metrics files of a corpus."
     return {p.stem: json.loads(p.read_text()) for p in sorted(Path("metrics").joinpath(corpus).glob("*.json"))}
 
-def read_configuration(corpus, strategy, kind="single") -> dict:
-    "The resolved configuration of a strategy or of a stack, as its file says."
-    return yaml.safe_load((Path("configs")/corpus/kind/f"{strategy}.yaml").read_text())
+def read_configuration(corpus, strategy, kind="single") -> dict: # kind: `single` or `stacks`
+    "The resolved configuration of a strategy or of a stack."
+    path = Path("configs")/corpus/kind/f"{strategy}.yaml"
+    if not path.is_file(): raise ValueError(f"there is no {path}; run the resolve stage (`dvc repro`); known: {sorted(p.stem for p in path.parent.glob('*.yaml'))}")
+    return yaml.safe_load(path.read_text())
 
 def read_tables(corpus, names, what="predictions") -> dict: # name to table: strategies in their order, then stacks; those left out are absent
     "Predictions, validation predictions or histories of what was trained."
@@ -166,7 +167,7 @@ def read_entry(corpus, name) -> dict: # why, source, group, …
 
 def changed_settings(before, after) -> str: # lines of a unified diff
     "What differs between two configurations, slot by slot."
-    lines = lambda config, slot: yaml.safe_dump({slot: config.get(slot)}, sort_keys=False).splitlines()
+    lines = lambda config, slot: yaml.safe_dump({slot: config.get(slot)}, sort_keys=False, default_flow_style=None, width=110).splitlines()
     diffs = [list(unified_diff(lines(before, slot), lines(after, slot), lineterm="", n=9))[3:] for slot in after if before.get(slot) != after[slot]]
     return "\n".join(line for diff in diffs for line in diff)
 
@@ -202,31 +203,6 @@ def compared(difference) -> str:
     if difference["low"] > 0: return "higher than"
     if difference["high"] < 0: return "lower than"
     return "not distinguishable from"
-
-# %% ../nbs/11_evaluation.ipynb #5f7ab71a
-def plot_confusion(table, axis):
-    "Confusion matrix, each row in percent of its label."
-    import seaborn as sns
-    sns.heatmap(confusion(table), annot=True, fmt=".0f", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, ax=axis)
-    axis.set(xlabel="predicted", ylabel="label")
-
-def plot_calibration(table, axis, bins=15):
-    "Accuracy against confidence in bins of equal mass; on the diagonal, confidence is deserved."
-    _, p = probabilities(table)
-    confidence, correct = p.max(1), (table.label == table.predicted).to_numpy()
-    rows = np.array_split(np.argsort(confidence, kind="stable"), bins)
-    axis.plot([0, 100], [0, 100], color="0.7", lw=1)
-    axis.plot([100 * confidence[r].mean() for r in rows], [100 * correct[r].mean() for r in rows], marker="o", ms=4)
-    axis.set(xlabel="confidence [%]", ylabel="correct [%]", xlim=(20, 100), ylim=(0, 100))
-
-def plot_intervals(rows, axis, unit="UA [%]"):
-    "One dot and bar per row of `name: dict(mean, low, high)`, the first on top."
-    names = list(rows)[::-1]
-    for y, name in enumerate(names):
-        axis.plot([rows[name]["low"], rows[name]["high"]], [y, y], color="0.35", lw=1.5)
-        axis.plot(rows[name]["mean"], y, "o", color="C0")
-    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=unit)
-    axis.grid(axis="x", alpha=.3)
 
 # %% ../nbs/11_evaluation.ipynb #c58888d3
 def evaluate_model(

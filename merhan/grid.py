@@ -16,8 +16,8 @@ from pathlib import Path
 import joblib
 import pandas as pd
 import torch
+import yaml
 
-from .ablation import read_params
 from .data import read_folds
 from .progress import progress
 from .slots import digest
@@ -106,5 +106,8 @@ def write_table(table, path):
 # %% ../nbs/12_grid.ipynb #c9408a8a
 def read_place(corpus) -> dict: # parallel, device, tensorboard
     "Where and how many at a time trials run, and whether they log; this decides nothing but speed."
-    params = read_params(corpus)
-    return dict(parallel=params.get("parallel"), device=params.get("device", "auto"), tensorboard=params.get("tensorboard", False))
+    place = dict(parallel={}, device="auto", tensorboard=False)
+    for path in (Path("params.yaml"), Path("pipelines")/corpus/"params.yaml"):
+        if path.is_file(): place |= {k: v for k, v in yaml.safe_load(path.read_text()).items() if k in place}
+    jobs = place["parallel"].get("jobs", 1)
+    return place | dict(parallel=place["parallel"] | dict(jobs=joblib.cpu_count() if jobs == "auto" else jobs))
