@@ -107,6 +107,8 @@ def read_stacks(params:dict) -> dict: # name to `Stack`
         if name in strategies: raise ValueError(f"{name!r} is a strategy and a stack")
         strange = [m for m in entry.get("stack", []) if m not in strategies] + [g for g in entry.get("helped", []) if g not in groups]
         if strange: raise ValueError(f"stack {name!r} names {strange[0]!r}; there are strategies {sorted(strategies)} and groups {sorted(groups)}")
+        if bool(entry.get("stack")) == bool(entry.get("helped")): raise ValueError(f"stack {name!r} should have either `stack`, its members, or `helped`, the groups to choose from")
+        if entry.get("stack") and entry.get("after"): raise ValueError(f"stack {name!r} has fixed members, so it cannot come `after` another")
         if entry.get("after") and entry["after"] not in made: raise ValueError(f"stack {name!r} comes after {entry['after']!r}, which is no stack above it")
         try: compose(params["baseline"], *(strategies[m].delta for m in entry.get("stack", [])))
         except ValueError as error: raise ValueError(f"stack {name!r}: {error}") from None

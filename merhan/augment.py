@@ -26,7 +26,7 @@ def augmented(
 # %% ../nbs/04_augment.ipynb #2da079b7
 @augment
 def spec_augment(
-    bands:int=40,       # channels of a single frame, before stacking
+    stack:int=1,        # frames that lie in one, as the features say
     band_masks:int=2,   # bands hidden: how many times
     band_width:int=6,   # at most so many neighbouring bands
     time_masks:int=1,   # spans hidden: how many times
@@ -36,12 +36,14 @@ def spec_augment(
     def change(batch, generator):
         x = batch.audio_features.clone()
         B, T, D = x.shape
+        if D % stack: raise ValueError(f"spec_augment: frames of {D} channels cannot be {stack} stacked ones; `stack` has to be that of the features")
+        bands = D // stack
         band = torch.arange(D, device=x.device) % bands
         draw = lambda below: int(torch.randint(max(1, below), (), generator=generator))
         for turn in range(B):
             length = int(batch.audio_lengths[turn])
             for _ in range(band_masks):
-                width = draw(band_width + 1); start = draw(bands - width + 1)
+                width = draw(min(band_width, bands // 2) + 1); start = draw(bands - width + 1)
                 x[turn, :, (band >= start) & (band < start + width)] = 0.
             for _ in range(time_masks):
                 width = draw(int(time_share * length) + 1); start = draw(length - width + 1)

@@ -147,7 +147,7 @@ def read_configuration(corpus, strategy, kind="single") -> dict: # kind: `single
     "The resolved configuration of a strategy or of a stack."
     path = Path("configs")/corpus/kind/f"{strategy}.yaml"
     if not path.is_file(): raise ValueError(f"there is no {path}; run the resolve stage (`dvc repro`); known: {sorted(p.stem for p in path.parent.glob('*.yaml'))}")
-    return yaml.safe_load(path.read_text())
+    return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader)) # in C where it can be: there are many, and some are long
 
 def read_tables(corpus, names, what="predictions") -> dict: # name to table: strategies in their order, then stacks; those left out are absent
     "Predictions, validation predictions or histories of what was trained."

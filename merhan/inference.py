@@ -18,7 +18,7 @@ from .attention import prune_heads
 from .data import Turns
 from .features import SAMPLE_RATE, load_wave
 from .model import build_model
-from .slots import SLOTS
+from .slots import SLOTS, digest
 
 # %% ../nbs/14_inference.ipynb #4aa673d1
 class Trained:
@@ -53,10 +53,14 @@ def predict(
     models,               # of `load_trained`
 ) -> tuple[pd.Series, dict]: # probability of each class; attention maps of the first model
     "Class probabilities of a recording, averaged over models."
-    config = models[0].card["config"]
     if "text" in models[0].model.fusion.modalities and not sentence.strip(): raise ValueError("MER-HAN hears and reads: give the words of the recording with --text")
-    frames, states = SLOTS["features"].build(config["features"])(load_wave(recording)), SLOTS["text"].build(config["text"])(sentence)
-    found = [model(frames, states) for model in models]
+    given, made = dict(features=load_wave(recording), text=sentence), {}
+    def input_of(slot, model):
+        "Each way of making an input once: the models of a stack may differ in it."
+        key = digest([slot, model.card["config"][slot]])
+        if key not in made: made[key] = SLOTS[slot].build(model.card["config"][slot])(given[slot])
+        return made[key]
+    found = [model(input_of("features", model), input_of("text", model)) for model in models]
     probability = torch.stack([logits.softmax(-1)[0] for logits, _ in found]).mean(0)
     return pd.Series(probability.tolist(), models[0].card["classes"], name="probability"), {k: v[0] for k, v in found[0][1].items()}
 

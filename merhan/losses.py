@@ -70,7 +70,7 @@ class ModalityHeads:
 
     def opinions(self, model) -> dict: # modality to logits
         "What each head makes of the encoders' last states."
-        return {name: getattr(model, f"{name}_head")(MeanPooling()(*model.seen[name])) for name in self.weights if model.seen[name][0] is not None}
+        return {name: getattr(model, f"{name}_head")(MeanPooling()(*model.seen[name]).float()) for name in self.weights if model.seen[name][0] is not None}
 
     def __call__(self, model, logits, batch):
         return sum(self.weights[name] * F.cross_entropy(opinion, batch.label) for name, opinion in self.opinions(model).items())

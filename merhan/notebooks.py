@@ -148,7 +148,7 @@ def page_body(notebook, costs="") -> str: # HTML
     from nbconvert import HTMLExporter
     kept = []
     for cell in notebook.cells:
-        if "costs" in cell.metadata.get("tags", []): cell.source += "\n\n" + (costs or "They were not measured here yet: `make costs`.")
+        if "costs" in cell.metadata.get("tags", []): cell.source += "\n\n" + (costs or "None were measured here; `make costs` measures every strategy by itself, and no stack.")
         if cell.cell_type == "markdown": cell.source = set_aside_formulas(cell.source, kept)
     notebook.cells = [c for c in notebook.cells if not {"parameters", "injected-parameters"} & set(c.metadata.get("tags", []))]
     exporter = HTMLExporter(template_name="basic", extra_loaders=[DictLoader({"folded.html.j2": FOLDED})], template_file="folded.html.j2", embed_images=True, mathjax_url="", require_js_url="", sanitize_html=False)

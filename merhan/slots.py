@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['features', 'text', 'normalisation', 'model', 'attention', 'fusion', 'pooling', 'variants', 'augment', 'sampler',
            'loss', 'auxiliary', 'optimizer', 'schedule', 'step', 'loop', 'behaviour', 'SLOTS', 'PLAIN', 'Slot',
-           'as_declared', 'compose', 'disagreement', 'code', 'normal_form', 'reachable', 'sort_out', 'pin', 'digest',
-           'notebook_code', 'stage_pin']
+           'as_declared', 'compose', 'referred', 'disagreement', 'code', 'normal_form', 'reachable', 'sort_out', 'pin',
+           'digest', 'notebook_code', 'stage_pin']
 
 # %% ../nbs/00_slots.ipynb #ea658ab0
 import ast, hashlib, inspect, json, re, sys
@@ -48,9 +48,11 @@ class Slot(dict):
         return {name: self.arguments(name, given) for name, given in spec.items()}
 
     def patch(self, spec, delta):
-        "`spec` changed by `delta`: a chain gains, a single slot swaps, an argument is edited, `null` removes."
+        "`spec` changed by `delta`: a chain gains, a single slot swaps, an argument is edited, `null` removes; what is swapped in takes over arguments of the same name."
         kept = spec if self.chain else {k: v for k, v in spec.items() if k in delta}
-        changed = {k: (kept.get(k) or {}) | (v or {}) for k, v in delta.items() if v is not None}
+        before = {} if self.chain or kept else {k: v for given in spec.values() for k, v in (given or {}).items()}
+        shared = lambda name: {k: v for k, v in before.items() if k in inspect.signature(self[name]).parameters}
+        changed = {k: (kept.get(k) or shared(k)) | (v or {}) for k, v in delta.items() if v is not None}
         return self.check({k: v for k, v in (kept | changed).items() if delta.get(k, v) is not None})
 
     def build(self, spec):
@@ -60,8 +62,9 @@ class Slot(dict):
 
 # %% ../nbs/00_slots.ipynb #09ab8700
 def as_declared(value, kind, where):
-    "`value` as the number its signature declares, a tuple as the list that YAML has; anything else passes, a string that is no number is an error."
+    "`value` as the number its signature declares, a tuple as the list that YAML has; anything else passes, a string that is neither number nor reference is an error."
     if isinstance(value, tuple): return list(value)
+    if isinstance(value, str) and value.startswith("$"): return value
     if kind not in (int, float) or isinstance(value, bool) or value is None: return value
     try: number = float(value)
     except (TypeError, ValueError): raise ValueError(f"{where} should be a number, not {value!r}") from None
@@ -102,7 +105,15 @@ def compose(
     config = {name: slot.check(baseline.get(name, {})) for name, slot in SLOTS.items()}
     for delta in deltas:
         for name, change in delta.items(): config[name] = SLOTS[name].patch(config[name], change)
-    return config
+    return {name: SLOTS[name].check({component: {k: referred(v, config, f"{name}.{component}.{k}") for k, v in given.items()} for component, given in spec.items()}) for name, spec in config.items()}
+
+def referred(value, config, where):
+    "A value; or, for `$slot.argument`, the one that the component in that slot has."
+    if not (isinstance(value, str) and value.startswith("$")): return value
+    slot, _, argument = value[1:].partition(".")
+    found = [given for component, given in config.get(slot, {}).items() if argument in given]
+    if len(found) != 1: raise ValueError(f"{where} refers to {value}, and {sorted(config.get(slot, {})) or 'no slot'} has no such argument")
+    return found[0][argument]
 
 # %% ../nbs/00_slots.ipynb #6ce1aa5b
 def disagreement(baseline, deltas):

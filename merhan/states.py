@@ -108,7 +108,8 @@ def adapted(
     "States of an encoder first fine-tuned on emotion-labelled sentences, then frozen (specification, Domain Adaptation; Howard and Ruder 2018)."
     if not Path(sentences).is_file(): raise ValueError(f"there are no emotion-labelled sentences in {sentences}: name a file under `adaptation` in the corpus's parameters, and run the preparation")
     arguments = dict(model_name=model_name, max_tokens=max_tokens, epochs=epochs, lr=lr, batch_size=batch_size, most=most)
-    kept = Path("scratch/adapted")/digest([arguments, file_sha256(sentences), torch.__version__, pin(fine_tuned, balanced_rows)])
+    weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
+    kept = Path("scratch/adapted")/digest([arguments, [file_sha256(p) for p in (sentences, *weights)], torch.__version__, pin(fine_tuned, balanced_rows)])
     if not (kept/"model.safetensors").is_file():
         tokenizer, encoder = fine_tuned(balanced_rows(pd.read_csv(sentences), most), **arguments)
         partial = kept.with_name(f"{kept.name}-{os.getpid()}")
@@ -127,6 +128,8 @@ def fine_tuned(rows, model_name, max_tokens, epochs, lr, batch_size, most):
     "Tokenizer and encoder after training on labelled sentences, on one thread, from one seed."
     from accelerate.utils import set_seed
     set_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     tokenizer, encoder = load_text_model(model_name)
     labels = sorted(rows.label.unique())
     head = nn.Linear(encoder.config.hidden_size, len(labels))
@@ -142,6 +145,7 @@ def fine_tuned(rows, model_name, max_tokens, epochs, lr, batch_size, most):
             mean = (encoder(**tokens).last_hidden_state * weight).sum(1) / weight.sum(1)
             F.cross_entropy(head(mean), torch.tensor([labels.index(l) for l in chosen.label])).backward()
             optimizer.step(); schedule.step(); optimizer.zero_grad()
+    torch.set_num_threads(threads)
     return tokenizer, encoder
 
 # %% ../nbs/02_states.ipynb #d5c3558a

@@ -20,8 +20,12 @@ from .trial import stored_product
 # %% ../nbs/12_tried.ipynb #ef14cbff
 def parts_of(text, params) -> list: # deltas
     "An attempt as deltas: names of strategies and JSON mappings, joined by ` + `."
-    strategies = read_strategies(params)
-    return [json.loads(part) if part.startswith("{") else strategies[part].delta for part in text.split(" + ") if part]
+    strategies, found = read_strategies(params), []
+    for part in (p for p in text.split(" + ") if p):
+        if not part.startswith("{") and part not in strategies: raise ValueError(f"there is no strategy {part!r}; there are {sorted(strategies)}")
+        try: found.append(json.loads(part) if part.startswith("{") else strategies[part].delta)
+        except json.JSONDecodeError as error: raise ValueError(f"{part} is no JSON: {error}") from None
+    return found
 
 def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     "Train an attempt on every fold and log what validation says; the test side is not looked at."
