@@ -41,7 +41,7 @@ class Clone:
     def back(self):
         "Everything as it was committed, the outputs of stages with it: from DVC's cache, so that nothing has to run."
         self.run("git", "checkout", "-q", ".")
-        self.run("dvc", "checkout", "-q", "--force")
+        self.run("dvc", "checkout", "-q", "--force", "dvc.yaml", "data.dvc")
 
     def edit(self, path, old, new):
         path = self.folder / path
