@@ -72,7 +72,7 @@ def token_words(config, sentence) -> list: # of tokens
 def frame_seconds(config) -> float: # [s]
     "How far apart two frames are."
     (_, arguments), = config["features"].items()
-    return arguments.get("hop_length", 320) * arguments.get("stack", arguments.get("pool", 1)) / SAMPLE_RATE # speech encoders have a frame every 320 samples
+    return arguments.get("hop_length", 320) * next((arguments[k] for k in ("stack", "every", "pool") if k in arguments), 1) / SAMPLE_RATE # speech encoders have a frame every 320 samples
 
 def plot_attention(maps, words, spacing):
     "The attention maps of one turn: words against seconds, words against words, seconds against seconds."
