@@ -27,9 +27,10 @@ def discriminative(
     weight_decay:float=1e-5,   # decoupled
     encoders:float=.1,         # factor for both encoders
     classifier:float=10.,      # factor for the classifier
+    text:float|None=None,      # factor for the text encoder; None: that of both
 ):
     "AdamW with a learning rate for each part of the network (specification, Discriminative Fine-Tuning; Howard and Ruder 2018)."
-    factors = dict(audio_encoder=encoders, text_encoder=encoders, classifier=classifier)
+    factors = dict(audio_encoder=encoders, text_encoder=encoders if text is None else text, classifier=classifier)
     def make(model):
         groups = {}
         for name, parameter in model.named_parameters():
