@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 
 from .ablation import label_digest, products_of, read_params, read_strategies, resolved_trial
-from .grid import gather_history, read_place, run_trials
+from .evaluation import score
+from .grid import gather, gather_history, read_place, run_trials
 from .slots import compose
 from .stored import is_fresh, write_product
 from .trial import stored_product
@@ -33,8 +34,8 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     slots, turns = compose(params["baseline"], *parts_of(attempt, params)), pd.read_parquet(work/"utterances.parquet")
     cards = {name: product_card(name, made_of, turns, work) for name, made_of in products_of(slots).items()}
     config = dict(strategy=f"attempt: {attempt or 'the baseline'}", seeds=seeds, trial=resolved_trial(params, slots, cards, label_digest(turns)))
-    history = gather_history(run_trials(config, work, **read_place(corpus)))
-    return logged(f"pipelines/{corpus}/tried.csv", attempt, why, history)
+    trials = run_trials(config, work, **read_place(corpus))
+    return logged(f"pipelines/{corpus}/tried.csv", attempt, why, gather(trials, turns, "validation"), gather_history(trials))
 
 def product_card(name, made_of, turns, work) -> dict:
     "The card of a product; one that no strategy needs is made beside those of the stacks."
@@ -42,10 +43,11 @@ def product_card(name, made_of, turns, work) -> dict:
     slot, spec, variant = made_of
     return stored_product(work, name).card if place else write_product(slot, spec, turns, work/"stacks/features", variant)
 
-def logged(path, attempt, why, history) -> dict: # the row
-    "Append what the best epochs of an attempt's trials say to the log."
+def logged(path, attempt, why, validation, history) -> dict: # the row
+    "Append to the log what the trials of an attempt predicted on their validation sides, and when they were best."
+    scores = pd.DataFrame([score(t) for _, t in validation.groupby(["fold", "seed"])])
     best = history.loc[history.groupby(["fold", "seed"]).validation_loss.idxmin()]
-    row = dict(attempt=attempt or "the baseline as it was", why=why, seeds=int(history.seed.nunique()), validation_ua=round(best.validation_ua.mean(), 1), validation_loss=round(best.validation_loss.mean(), 3), best_epoch=round(best.epoch.mean(), 1))
+    row = dict(attempt=attempt or "the baseline as it was", why=why, seeds=int(history.seed.nunique()), validation_ua=round(scores.unweighted_accuracy.mean(), 1), validation_loss=round(scores.log_loss.mean(), 3), best_epoch=round(best.epoch.mean(), 1))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     pd.DataFrame([row]).to_csv(path, mode="a", header=not path.exists(), index=False, lineterminator="\n")
