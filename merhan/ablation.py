@@ -21,7 +21,7 @@ from .stored import product_name
 from .trial import one_trial
 
 # %% ../nbs/12_ablation.ipynb #0698e182
-KEYS = {None: {"corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies", "stacks", "only", "corpus_files"},
+KEYS = {None: {"corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies", "stacks", "simple", "only", "corpus_files"},
         "protocol": {"folds", "seeds", "baseline_seeds"}, "parallel": {"backend", "jobs", "address"}, "adaptation": {"reader", "path", "labels"}}
 
 def params_path(corpus:str) -> Path:
@@ -46,7 +46,9 @@ def read_params(corpus:str) -> dict:
     if params["corpus"]["name"] != corpus: raise ValueError(f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
     strange = [name for name in params.get("only", ()) if name not in params["strategies"]]
     if strange: raise ValueError(f"{path} names {strange[0]!r} under only; there are {sorted(params['strategies'])}")
-    if "only" in params: params |= dict(strategies={name: params["strategies"][name] for name in params["only"]}, stacks={})
+    if "only" in params: params |= dict(strategies={name: params["strategies"][name] for name in params["only"]}, stacks={}, simple=[name for name in params["simple"] if name in params["only"]])
+    strange = [name for name in params["simple"] if name not in params["strategies"] and name not in params["stacks"]]
+    if strange: raise ValueError(f"{path} names {strange[0]!r} under simple; there are {sorted(params['strategies'] | params['stacks'])}")
     return params | dict(strategies=with_name(params["strategies"], corpus))
 
 def with_name(value, corpus):
@@ -203,7 +205,7 @@ def pipeline_text(corpus:str) -> str:
         if name == "prepare": body["deps"] = [d for d in body["deps"] if d not in elsewhere] + corpus_files(corpus)
     if "only" in own: stages = {name: over_list(stage, own["only"]) for name, stage in stages.items()}
     head = "# Generated from the root's dvc.yaml by `make export`; never edited.\n"
-    return head + yaml.safe_dump(dict(vars=[] if "only" in own else ["../../params.yaml:strategies,stacks"], stages=stages), sort_keys=False, width=200)
+    return head + yaml.safe_dump(dict(vars=[] if "only" in own else ["../../params.yaml:strategies,stacks"], stages=stages, metrics=[f"../../metrics/{corpus}"]), sort_keys=False, width=200)
 
 def over_list(stage, names):
     "A stage that went through all strategies, going through these names."

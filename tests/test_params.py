@@ -45,6 +45,13 @@ def test_an_unknown_name_under_only_is_named(tmp_path, monkeypatch):
         read_params("few")
 
 
+def test_an_unknown_name_under_simple_is_named(tmp_path, monkeypatch):
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("simple: [", "simple: [focal_los, "))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="names 'focal_los' under simple; there are"):
+        read_params("demo")
+
+
 def test_what_is_swapped_in_keeps_what_the_baseline_says():
     "Another corpus's batch size, learning rate and stacking are those of its strategies, too: each is one change."
     for corpus in known_corpora():

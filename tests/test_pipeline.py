@@ -71,6 +71,7 @@ def clone(tmp_path_factory):
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
     params["strategies"] = {name: params["strategies"][name] for name in FEW}
     params["stacks"] = dict(whatever_helped=dict(why="they may add up", source="ours", helped=["fusion"]))
+    params["simple"] = ["baseline", "whatever_helped"]
     (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     own = made.folder / "pipelines/emodb_goemotions/params.yaml"
     own.write_text(own.read_text().split("# Chosen on validation sessions")[0] + "only: [baseline, audio_only, text_only]\n")  # the reduced protocol's size, not this corpus's own
