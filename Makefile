@@ -14,6 +14,7 @@ help:            ## show what can be made
 	$(PYTHON) -m venv .venv
 	pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	python -c "import librosa.effects, librosa.util.utils, librosa.core.pitch, librosa.core.audio, librosa.sequence" # what it compiles at import is compiled here, once, by one process
 	touch $@
 
 install: .venv/installed  ## a .venv with every version of requirements.lock
