@@ -64,7 +64,7 @@ def clone(tmp_path_factory):
     "A clone with a reduced protocol, reproduced once and committed."
     made = Clone(copy_of_repository(tmp_path_factory.mktemp("clone")))
     made.run("dvc", "pull", "data.dvc")
-    made.run("git", "rm", "-rq", "reports/demo", "metrics/demo", "configs/demo") # of more strategies than are run here
+    made.run("git", "rm", "-rq", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
     params["protocol"].update(seeds=1, baseline_seeds=1)
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
