@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LONG', 'FULL', 'WAYS', 'measured_trial', 'timed', 'peak_mb', 'way_of', 'measured_steps', 'in_fresh_process',
-           'with_ratios', 'write_costs', 'plot_costs', 'random_encoder', 'write_gpu_costs']
+           'with_ratios', 'write_costs', 'plot_costs', 'name_apart', 'random_encoder', 'write_gpu_costs']
 
 # %% ../nbs/15_costs.ipynb #5eaf47d7
 import json, os, subprocess, sys, tempfile, time
@@ -57,7 +57,7 @@ def way_of(slots) -> dict: # fused, checkpointing, dtype
     return dict(fused=attention["fused"], checkpointing=network["checkpointing"], dtype=dict(bf16="bfloat16", fp16="float16").get(step.get("dtype"), "float32"))
 
 def measured_steps(
-    hidden_dim, frames, tokens, batch, channels, # sizes
+    hidden_dim, frames, tokens, batch, channels,         # sizes
     states=None, encoder=None,                           # channels of given word states; or the folder of a text encoder that is trained along
     fused=False, checkpointing=False, dtype="float32",   # the way it is computed
     steps=3, device="cpu",
@@ -112,15 +112,28 @@ def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
         if name in at_length: cost["at_length"] = at_length[name]
     write_json(dict(sorted(found.items())), f"costs/{corpus}.json")
 
+# %% ../nbs/15_costs.ipynb #95318a81
 def plot_costs(costs, metrics, axis):
-    "Accuracy against the time of an epoch, relative to the baseline's."
-    for name in costs.keys() & metrics.keys():
-        ratio, ua = costs[name]["ratio"]["seconds_per_epoch"], metrics[name]["unweighted_accuracy"]["mean"]
+    "Accuracy against the time of an epoch, relative to the baseline's; what would cover another name goes without."
+    spot = {name: (costs[name]["ratio"]["seconds_per_epoch"], metrics[name]["unweighted_accuracy"]["mean"]) for name in sorted(costs.keys() & metrics.keys())}
+    base = spot["baseline"][1]
+    for name, (ratio, ua) in spot.items():
         axis.plot([ratio["low"], ratio["high"]], [ua, ua], color="0.6", lw=1)
         axis.plot(ratio["median"], ua, "o", color="C3" if name == "baseline" else "C0", ms=4)
-        axis.annotate(name, (ratio["median"], ua), xytext=(3, 2), textcoords="offset points", fontsize=6)
-    axis.set(xlabel="time of an epoch, relative to the baseline", ylabel="UA [%]", xscale="log")
-    axis.axvline(1, color="0.8", lw=1, zorder=0); axis.axhline(metrics["baseline"]["unweighted_accuracy"]["mean"], color="0.8", lw=1, zorder=0)
+    axis.axvline(1, color="0.8", lw=1, zorder=0); axis.axhline(base, color="0.8", lw=1, zorder=0)
+    axis.set(xlabel="time of an epoch, relative to the baseline", ylabel="UA [%]", xscale="log", xlim=(.45, 2.4))
+    axis.set_xticks([.5, .7, 1, 1.4, 2], ["0.5", "0.7", "1", "1.4", "2"]); axis.minorticks_off()
+    name_apart(axis, {name: (ratio["median"], ua) for name, (ratio, ua) in sorted(spot.items(), key=lambda s: -abs(np.log(s[1][0]["median"])) - abs(s[1][1] - base) / 10)})
+
+def name_apart(axis, places):
+    "Write the names of `places` beside them, in this order, as long as none covers another."
+    axis.figure.canvas.draw()
+    taken = []
+    for name, place in places.items():
+        text = axis.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7)
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in taken): text.remove()
+        else: taken.append(box)
 
 # %% ../nbs/15_costs.ipynb #b800114c
 FULL = dict(hidden_dim=768, tokens=64, batch=8, channels=40)
