@@ -205,7 +205,7 @@ def pipeline_text(corpus:str) -> str:
         if name == "prepare": body["deps"] = [d for d in body["deps"] if d not in elsewhere] + corpus_files(corpus)
     if "only" in own: stages = {name: over_list(stage, own["only"]) for name, stage in stages.items()}
     head = "# Generated from the root's dvc.yaml by `make export`; never edited.\n"
-    return head + yaml.safe_dump(dict(vars=[] if "only" in own else ["../../params.yaml:strategies,stacks"], stages=stages, metrics=[f"../../metrics/{corpus}"]), sort_keys=False, width=200)
+    return head + yaml.safe_dump(dict(vars=[] if "only" in own else ["../../params.yaml:strategies,stacks"], stages=stages), sort_keys=False, width=200)
 
 def over_list(stage, names):
     "A stage that went through all strategies, going through these names."
