@@ -10,11 +10,12 @@ from merhan.slots import SLOTS
 
 @pytest.mark.parametrize("fusion", sorted(SLOTS["fusion"]))
 @pytest.mark.parametrize("heads", [1, 3])
-@pytest.mark.parametrize("need_weights", [True, False])
+@pytest.mark.parametrize("fused", [False, True])
 @torch.no_grad()
-def test_alone_and_in_a_batch(fusion, heads, need_weights):
+def test_alone_and_in_a_batch(fusion, heads, fused):
     torch.manual_seed(0)
-    model = MERHAN(5, None, 12, 4, text_states_dim=7, heads=heads, fusion=SLOTS["fusion"][fusion]()).eval()
+    need_weights = not fused
+    model = MERHAN(5, None, 12, 4, text_states_dim=7, heads=heads, fusion=SLOTS["fusion"][fusion](), fused=fused).eval()
     frames, tokens = torch.tensor([9, 1, 4]), torch.tensor([2, 6, 1])
     audio, states = torch.full((3, 9, 5), math.nan), torch.full((3, 6, 7), math.nan)
     for i in range(3):
@@ -29,9 +30,10 @@ def test_alone_and_in_a_batch(fusion, heads, need_weights):
         assert torch.allclose(together[i], alone[0], atol=1e-5)
 
 
-def test_gradients_ignore_padding():
+@pytest.mark.parametrize("fused", [False, True])
+def test_gradients_ignore_padding(fused):
     torch.manual_seed(0)
-    model = MERHAN(5, None, 12, 4, text_states_dim=7).eval()
+    model = MERHAN(5, None, 12, 4, text_states_dim=7, fused=fused).eval()
     audio = torch.randn(2, 6, 5)
     audio[1, 3:] = math.nan
     logits, _ = model(audio, None, torch.ones(2, 3, dtype=torch.long), torch.tensor([6, 3]), torch.randn(2, 3, 7), need_weights=False)

@@ -145,11 +145,25 @@ def test_logits_and_all_five_maps_agree(pair):
         assert torch.allclose(our_maps[name], maps[name], atol=1e-5), name
 
 
-@torch.no_grad()
-def test_fused_path_agrees(pair):
-    _, ours = pair
-    fused, nothing = ours(*inputs(), need_weights=False)
-    assert torch.allclose(fused, ours(*inputs())[0], atol=1e-6) and nothing == {}
+def test_fused_path_agrees(pair, distilbert):
+    "Outputs and gradients, by a kernel that never holds the weights: every other way is forbidden meanwhile."
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    from merhan.model import MERHAN
+
+    literal, ours = pair
+    fused = MERHAN(7, distilbert, 24, 5, fused=True).eval()
+    fused.load_state_dict(literal.state_dict())
+    fused.text_encoder.transformer.set_attn_implementation("eager")  # only ours is looked at
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        logits, nothing = fused(*inputs(), need_weights=False)
+    expected, _ = ours(*inputs())
+    assert torch.allclose(logits, expected, atol=1e-6) and nothing == {}
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    for (name, mine), theirs in zip(fused.named_parameters(), ours.parameters()):
+        assert torch.allclose(mine.grad, theirs.grad, atol=1e-5), name
+    ours.zero_grad()
 
 
 @torch.no_grad()
