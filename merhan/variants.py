@@ -103,8 +103,8 @@ def free_words(parts, protect, known=False) -> list:
     return [i for i in places if parts[i].lower() not in STOPWORDS and synonyms(parts[i].lower())] if known else places
 
 def some(places, share, total, generator) -> list:
-    "A share of the words, at least one, from the places that are free."
-    count = min(len(places), max(1, round(share * total)))
+    "A share of the words, at least one, from the places that are free; of a share of zero, none."
+    count = min(len(places), max(1, round(share * total))) if share else 0
     return sorted(int(i) for i in generator.choice(places, count, replace=False)) if count else []
 
 # %% ../nbs/04_variants.ipynb #eddebac7
@@ -147,11 +147,11 @@ def random_deletion(
     protect:bool=True,  # leave emotion-bearing words alone
     classes:str="rare", # `rare` or `all`
 ):
-    "Some words left out, never the last one (Wei and Zou 2019)."
+    "Some words left out, never all of them (Wei and Zou 2019)."
     def change(sentence, generator):
         parts = split_words(sentence)
-        if len(parts) // 2 < 2: return sentence
-        for i in some(free_words(parts, protect), share, len(parts) // 2, generator): parts[i] = ""
+        words = len(parts) // 2
+        for i in some(free_words(parts, protect), share, words, generator)[:max(0, words - 1)]: parts[i] = ""
         return re.sub(r"\s+", " ", "".join(parts)).strip()
     return Variant("text", classes, change)
 
