@@ -91,7 +91,7 @@ def emotion_tokens(
     with torch.no_grad():
         table = encoder.get_input_embeddings().weight.clone()
         encoder.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-        encoder.get_input_embeddings().weight[-len(fresh):] = torch.stack([table[ids].mean(0) for ids in pieces])
+        for place, ids in enumerate(pieces, len(tokenizer) - len(pieces)): encoder.get_input_embeddings().weight[place] = table[ids].mean(0)
     return SentenceStates(tokenizer, encoder, max_tokens)
 
 # %% ../nbs/02_states.ipynb #5559698c
@@ -135,7 +135,7 @@ def fine_tuned(rows, model_name, max_tokens, epochs, lr, batch_size, most):
     head = nn.Linear(encoder.config.hidden_size, len(labels))
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=lr, weight_decay=.01)
     steps = epochs * -(-len(rows) // batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1., (step + 1) / (.1 * steps), (steps - step) / steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1., (step + 1) / (.1 * steps), (steps - step) / steps) if steps else 1.)
     encoder.train()
     for _ in range(epochs):
         for start in range(0, len(rows), batch_size):
