@@ -160,13 +160,22 @@ class Normaliser:
         self.mean, self.std = moments(turns.audio)
         return self
 
-    def __call__(self, turns):
-        "`turns` with normalised audio."
-        groups = turns.utterance if self.by == "utterance" else turns.speaker if self.by == "speaker" else ["all"] * len(turns)
-        found = {} if self.by != "corpus" else {"all": (self.mean, self.std)}
-        for group in dict.fromkeys(groups):
-            if group not in found: found[group] = moments([a for a, g in zip(turns.audio, groups) if g == group])
+    def __call__(self, turns, originals=None):
+        "`turns` with normalised audio; where some are changed copies, a speaker's statistics are those of the `originals`."
+        groups = self.groups(turns)
+        source = originals if originals is not None and self.by == "speaker" else turns
+        found = {"all": (self.mean, self.std)} if self.by == "corpus" else {group: moments(audio) for group, audio in self.gathered(source).items()}
         return replace(turns, audio=[(a - found[g][0]) / found[g][1] for a, g in zip(turns.audio, groups)])
+
+    def groups(self, turns):
+        "Whose statistics each turn is normalised by."
+        return turns.utterance if self.by == "utterance" else turns.speaker if self.by == "speaker" else ["all"] * len(turns)
+
+    def gathered(self, turns):
+        "Audio of each group."
+        found = {}
+        for group, audio in zip(self.groups(turns), turns.audio): found.setdefault(group, []).append(audio)
+        return found
 
     def state_dict(self): return {"normaliser.mean": self.mean, "normaliser.std": self.std}
     def load_state_dict(self, state): self.mean, self.std = state["normaliser.mean"], state["normaliser.std"]

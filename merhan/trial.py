@@ -47,8 +47,8 @@ def training_side(config, load):
 
 def normalised_sides(config, load):
     "The normalisation, fitted on the training side without its copies; and with it both sides that training sees."
-    normalise = SLOTS["normalisation"].build(config["normalisation"]).fit(load("train"))
-    return normalise, normalise(training_side(config, load)), normalise(load("validation"))
+    normalise, originals = SLOTS["normalisation"].build(config["normalisation"]), load("train")
+    return normalise.fit(originals), normalise(training_side(config, load), originals), normalise(load("validation"))
 
 def inputs_of(turns) -> dict: # audio, text: channels; layers: hidden states side by side
     "What the model has to know of its input."
