@@ -108,13 +108,13 @@ def compose(
     return {name: SLOTS[name].check({component: {k: referred(v, config, f"{name}.{component}.{k}") for k, v in given.items()} for component, given in spec.items()}) for name, spec in config.items()}
 
 def referred(value, config, where):
-    "A value; or, for `$slot.argument`, the one that the component in that slot has; for `$slot.argument=value`, that value where it has none."
+    "A value; or, for `$slot.argument`, the one that the component in that slot has; for `$slot.argument=value`, that value (JSON) where it has none."
     if not (isinstance(value, str) and value.startswith("$")): return value
     reference, _, otherwise = value[1:].partition("=")
     slot, _, argument = reference.partition(".")
     found = [given for component, given in config.get(slot, {}).items() if argument in given]
-    if slot in config and not found and otherwise: return otherwise
-    if len(found) != 1: raise ValueError(f"{where} refers to {value}, and {sorted(config.get(slot, {})) or 'no slot'} has no such argument")
+    if slot in config and not found and otherwise: return json.loads(otherwise)
+    if len(found) != 1: raise ValueError(f"{where} refers to {value}, and {sorted(config.get(slot, {})) or 'no slot'} has {'several' if found else 'no'} such argument{'s' if found else ''}")
     return found[0][argument]
 
 # %% ../nbs/00_slots.ipynb #6ce1aa5b
