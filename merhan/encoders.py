@@ -82,6 +82,12 @@ class TextEncoder(nn.Module):
         x, weights = self.local_attention(x, real, need_weights)
         return muted(self.dropout(self.projection(x)), real), weights
 
+    def train(self, mode=True):
+        "A transformer that learns nothing drops nothing either."
+        super().train(mode)
+        if hasattr(self, "transformer") and not any(p.requires_grad for p in self.transformer.parameters()): self.transformer.eval()
+        return self
+
 # %% ../nbs/06_encoders.ipynb #738ea594
 def freeze_below(transformer, trainable_layers):
     "Leave only the top layers of a transformer trainable; -1 leaves all of it."
