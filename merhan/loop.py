@@ -54,13 +54,14 @@ def unweighted_accuracy(label, predicted) -> float: # percent
 # %% ../nbs/10_loop.ipynb #b214a6cb
 def state_of(run) -> dict:
     "All that training has changed so far."
-    return dict(model=run.accelerator.unwrap_model(run.model).state_dict(), optimizer=run.optimizer.state_dict(), epoch=run.epoch, stopped=run.stopped, history=run.history, listeners=[getattr(l, "state_dict", dict)() for l in run.listeners])
+    return dict(model=run.accelerator.unwrap_model(run.model).state_dict(), optimizer=run.optimizer.state_dict(), epoch=run.epoch, stopped=run.stopped, history=run.history, listeners=[getattr(l, "state_dict", dict)() for l in run.listeners], step=getattr(run.step, "state_dict", dict)())
 
 def restore(run, state):
     "Put a run back to where `state_of` was taken."
     run.accelerator.unwrap_model(run.model).load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     for listener, stored in zip(run.listeners, state["listeners"]): getattr(listener, "load_state_dict", lambda s: None)(stored)
+    getattr(run.step, "load_state_dict", lambda s: None)(state["step"])
     run.epoch, run.stopped, run.history = state["epoch"], state["stopped"], list(state["history"])
 
 def save_checkpoint(run):

@@ -29,7 +29,7 @@ def discriminative(
     classifier:float=10.,      # factor for the classifier
     text:float|None=None,      # factor for the text encoder; None: that of both
 ):
-    "AdamW with a learning rate for each part of the network (specification, Discriminative Fine-Tuning; Howard and Ruder 2018)."
+    "AdamW with a learning rate for each part of the network (specification, Discriminative Fine-Tuning; Howard and Ruder 2018; a slow modality after Wang et al. 2020)."
     factors = dict(audio_encoder=encoders, text_encoder=encoders if text is None else text, classifier=classifier)
     def make(model):
         groups = {}
@@ -63,7 +63,6 @@ def reduce_on_plateau(
 def cosine_warm_restarts(
     period:int=5,      # epochs until the first restart
     multiply:int=2,    # each period is so many times as long as the last
-    lowest:float=0.,   # share of the learning rate that is left before a restart
 ):
     "SGDR: cosine annealing with warm restarts (Loshchilov and Hutter 2017, eq. 5)."
-    return lambda optimizer: EpochSchedule(CosineAnnealingWarmRestarts(optimizer, T_0=period, T_mult=multiply, eta_min=lowest * optimizer.param_groups[0]["lr"]))
+    return lambda optimizer: EpochSchedule(CosineAnnealingWarmRestarts(optimizer, T_0=period, T_mult=multiply))
