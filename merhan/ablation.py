@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'LIBRARIES', 'params_path', 'checked_keys', 'read_params', 'with_name', 'known_corpora', 'Strategy',
-           'checked_entry', 'read_strategies', 'Stack', 'read_stacks', 'products_of', 'missing_weights',
-           'needed_products', 'resolved_trial', 'resolve', 'label_digest', 'chosen_components', 'strategy_pin',
-           'write_configs', 'corpus_files', 'pipeline_text', 'over_list']
+           'checked_entry', 'read_strategies', 'Stack', 'read_stacks', 'check_values', 'check_all', 'products_of',
+           'missing_weights', 'needed_products', 'resolved_trial', 'resolve', 'label_digest', 'chosen_components',
+           'strategy_pin', 'write_configs', 'corpus_files', 'pipeline_text', 'over_list']
 
 # %% ../nbs/12_ablation.ipynb #e1a24d94
 import shutil
@@ -16,9 +16,10 @@ from pathlib import Path
 
 import yaml
 
+from .model import build_model
 from .slots import SLOTS, compose, digest, pin, stage_pin
 from .stored import product_name
-from .trial import one_trial
+from .trial import OUTSIDE_THE_MODEL, one_trial
 
 # %% ../nbs/12_ablation.ipynb #0698e182
 KEYS = {None: {"corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies", "stacks", "simple", "only", "corpus_files"},
@@ -38,18 +39,19 @@ def checked_keys(content, file):
 
 def read_params(corpus:str) -> dict:
     "All parameters of a corpus: those of `params.yaml`, changed by its own; `{corpus}` in a strategy's arguments is its name."
-    params, path = checked_keys(yaml.safe_load(Path("params.yaml").read_text()), "params.yaml"), params_path(corpus)
+    path, own = params_path(corpus), {}
+    params = checked_keys(yaml.safe_load(Path("params.yaml").read_text()), "params.yaml")
     if path != Path("params.yaml"):
         own = checked_keys(yaml.safe_load(path.read_text()), path)
-        baseline = compose(params["baseline"], own.pop("baseline", {}))
+        baseline = compose(params["baseline"], own.get("baseline") or {})
         params = params | own | dict(baseline=baseline, protocol=params["protocol"] | own.get("protocol", {}))
     if params["corpus"]["name"] != corpus: raise ValueError(f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
-    strange = [name for name in params.get("only", ()) if name not in params["strategies"]]
-    if strange: raise ValueError(f"{path} names {strange[0]!r} under only; there are {sorted(params['strategies'])}")
-    if "only" in params: params |= dict(strategies={name: params["strategies"][name] for name in params["only"]}, stacks={}, simple=[name for name in params["simple"] if name in params["only"]])
-    strange = [name for name in params["simple"] if name not in params["strategies"] and name not in params["stacks"]]
-    if strange: raise ValueError(f"{path} names {strange[0]!r} under simple; there are {sorted(params['strategies'] | params['stacks'])}")
-    return params | dict(strategies=with_name(params["strategies"], corpus))
+    stacks, simple = params.get("stacks") or {}, params.get("simple") or []
+    for part, names, known in (("only", params.get("only") or [], params["strategies"]), ("simple", simple, {"baseline": {}} | stacks)):
+        strange = [name for name in names if name not in known]
+        if strange: raise ValueError(f"{path if part in own else 'params.yaml'} names {strange[0]!r} under {part}; there are {sorted(known)}")
+    if "only" in params: params, stacks, simple = params | dict(strategies={name: params["strategies"][name] for name in params["only"]}), {}, []
+    return params | dict(strategies=with_name(params["strategies"], corpus), stacks=stacks, simple=list(dict.fromkeys(["baseline", *simple])))
 
 def with_name(value, corpus):
     "Nested values with the corpus's name for `{corpus}`."
@@ -116,6 +118,21 @@ def read_stacks(params:dict) -> dict: # name to `Stack`
         except ValueError as error: raise ValueError(f"stack {name!r}: {error}") from None
         made[name] = Stack(name, entry["why"], entry["source"], tuple(entry.get("stack", ())), tuple(entry.get("helped", ())), entry.get("after"))
     return made
+
+# %% ../nbs/12_ablation.ipynb #234f2ba3
+def check_values(slots, where):
+    "Build what a configuration names; an error says `where` it was asked for."
+    built = ("normalisation", "variants", *OUTSIDE_THE_MODEL, *(["features"] if "model_name" not in next(iter(slots["features"].values())) else []))
+    try:
+        made = {name: SLOTS[name].build(slots[name]) for name in built}
+        build_model(slots | dict(text={"frozen": {}}), dict(audio=4, text=4, layers=1), 2, made["auxiliary"])
+    except (ValueError, TypeError) as error: raise ValueError(f"{where}: {error}") from None
+
+def check_all(params):
+    "Names, arguments and values of every strategy and every stack of a corpus."
+    strategies, stacks = read_strategies(params), read_stacks(params)
+    deltas = {f"strategy {name!r}": [s.delta] for name, s in strategies.items()} | {f"stack {name!r}": [strategies[m].delta for m in s.stack] for name, s in stacks.items()}
+    for where, changes in deltas.items(): check_values(compose(params["baseline"], *changes), where)
 
 # %% ../nbs/12_ablation.ipynb #bce86491
 def products_of(slots) -> dict: # product name to (slot, spec, variant)

@@ -64,7 +64,7 @@ def clone(tmp_path_factory):
     "A clone with a reduced protocol, reproduced once and committed."
     made = Clone(copy_of_repository(tmp_path_factory.mktemp("clone")))
     made.run("dvc", "pull", "data.dvc")
-    made.run("git", "rm", "-rq", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
+    made.run("git", "rm", "-rq", "--ignore-unmatch", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
     params["protocol"].update(seeds=1, baseline_seeds=1)
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
@@ -77,7 +77,7 @@ def clone(tmp_path_factory):
     own.write_text(own.read_text().split("# Chosen on validation sessions")[0] + "only: [baseline, audio_only, text_only]\n")  # the reduced protocol's size, not this corpus's own
     made.run("merhan", "pipelines")
     ran = made.repro()
-    assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "train_stack@whatever_helped", "evaluate", "pages", "report"} <= set(ran)
+    assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "simple", "train_stack@whatever_helped", "evaluate", "pages", "report"} <= set(ran)
     made.commit("reduced")
     return made
 
@@ -157,8 +157,23 @@ def test_one_parameter_trains_with_that_value(clone):
 
 def test_selected_compares_without_training(clone):
     done = clone.run("dvc", "exp", "run", "-S", "strategy=gated_fusion", "selected")
-    assert "Running stage 'selected'" in done.stdout and "Running stage 'train" not in done.stdout
+    assert re.findall(r"Running stage '(.+?)'", done.stdout) == ["selected"]
     assert "unweighted_accuracy" in clone.run("dvc", "metrics", "diff").stdout
+    clone.back()
+    wrong = clone.run("dvc", "exp", "run", "-S", "strategy=gated_fusoin", "selected", fails=True)
+    assert wrong.returncode != 0 and "no metrics of 'gated_fusoin'" in wrong.stdout + wrong.stderr
+    clone.back()
+
+
+@pytest.mark.parametrize("old, new, message", [
+    ("gated: {}", "gatde: {}", "strategy 'gated_fusion': slot 'fusion' has no component 'gatde'; choose from"),
+    ("by: corpus", "by: turn", "choose from corpus, speaker, utterance"),
+    ("- fusion", "- fusoin", "stack 'whatever_helped' names 'fusoin'"),
+])
+def test_a_mistake_fails_before_anything_runs(clone, old, new, message):
+    clone.edit("params.yaml", old, new)
+    assert clone.repro(fails=True) == ["pins"], "the first stage finds it"
+    assert message in clone.last.stdout + clone.last.stderr
     clone.back()
 
 
@@ -191,6 +206,7 @@ def test_predictions_keep_the_contract(clone):
     assert set(metrics["per_class"]["ang"]) == {"precision", "recall", "f1", "support"}
     assert not (clone.folder / "metrics/demo/contextual_text.json").exists() and len(pd.read_parquet(clone.folder / "work/demo/single/predictions/contextual_text.parquet")) == 0
     assert "needs the weights of roberta-large" in (clone.folder / "reports/demo/train/contextual_text.ipynb").read_text()
+    assert {p.stem for p in (clone.folder / "metrics/demo").glob("*_whatever_helped.json")} == {f"{model}_whatever_helped" for model in ("late_fusion", "audio_svm", "text_regression")}
     stack = yaml.safe_load((clone.folder / "configs/demo/stacks/whatever_helped.yaml").read_text())
     assert set(stack["folds"]) == set("12345") and all(set(f["members"]) <= {"gated_fusion"} for f in stack["folds"].values())
 
