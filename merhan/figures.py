@@ -46,11 +46,11 @@ def plot_intervals(rows, axis, unit="UA [%]"):
     for y, name in enumerate(names):
         axis.plot([rows[name]["low"], rows[name]["high"]], [y, y], color="0.35", lw=1.5)
         axis.plot(rows[name]["mean"], y, "o", color="C0")
-    axis.set(yticks=range(len(names)), yticklabels=names, xlabel=unit)
+    axis.set(yticks=range(len(names)), yticklabels=names, ylim=(-.6, len(names) - .4), xlabel=unit)
     axis.grid(axis="x", alpha=.3)
 
 # %% ../nbs/11_figures.ipynb #7190453c
-CURVES = dict(train_loss="training loss", validation_loss="validation loss (plain cross-entropy)", validation_ua="validation UA [%]")
+CURVES = dict(train_loss="training loss", validation_loss="validation cross-entropy", validation_ua="validation UA [%]")
 
 def plot_curves(history, behind=None):
     "Learning curves of all trials of a history, over those of another; gives the figure."
@@ -62,7 +62,7 @@ def plot_curves(history, behind=None):
             for _, trial in trials.groupby("seed"): axis.plot(trial.epoch, trial[column], color=f"C{number}", lw=.8)
             kept = trials.loc[trials.groupby("seed").validation_loss.idxmin()]
             axis.plot(kept.epoch, kept[column], "o", color=f"C{number}", ms=3, label=fold)
-        axis.set(title=label, xlabel="epoch", ylabel=label)
+        axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[-1].legend(title="held out", fontsize=7, title_fontsize=7)
     return figure

@@ -72,7 +72,9 @@ def token_words(config, sentence) -> list: # of tokens
 def frame_seconds(config) -> float: # [s]
     "How far apart two frames are."
     (_, arguments), = config["features"].items()
-    return arguments.get("hop_length", 320) * next((arguments[k] for k in ("stack", "every", "pool") if k in arguments), 1) / SAMPLE_RATE # speech encoders have a frame every 320 samples
+    hop = arguments.get("hop_length", 320) # a speech encoder has a state every 320 samples
+    joined = arguments.get("stack") or arguments.get("every") or arguments.get("pool") or 1
+    return hop * joined / SAMPLE_RATE
 
 def plot_attention(maps, words, spacing):
     "The attention maps of one turn: words against seconds, words against words, seconds against seconds."

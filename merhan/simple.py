@@ -66,12 +66,16 @@ def joined_frames(slots) -> int:
     (_, arguments), = slots["features"].items()
     return arguments.get("stack", 1)
 
+# %% ../nbs/15_simple.ipynb #2327412b
 def simple_predictions(fold, table, classes, sides, stack=1) -> dict: # name to predictions on the test side
     "The simple models on one fold, of which `sides` are the turns: audio alone, text alone, and late fusion, the normalised product of both."
+    if sides["train"].text[0].shape[1] == 1: raise ValueError("simple models read word states; of a text encoder that is trained along there are none, so it cannot stand under `simple`")
     names, found = class_names(classes), {}
-    for name, vector, channel, make, grid in (("audio_svm", partial(audio_vector, stack=stack), "audio", audio_svm, AUDIO_C), ("text_regression", text_vector, "text", text_regression, TEXT_C)):
+    kinds = dict(audio_svm=("audio", partial(audio_vector, stack=stack), audio_svm, AUDIO_C), text_regression=("text", text_vector, text_regression, TEXT_C))
+    for name, (channel, vector, make, grid) in kinds.items():
         x = {side: np.stack([vector(turn) for turn in getattr(turns, channel)]) for side, turns in sides.items()}
-        model, C = fit_choosing(make, grid, *((x[side], sides[side].label.numpy()) for side in ("train", "validation")))
+        train, validation = ((x[side], sides[side].label.numpy()) for side in ("train", "validation"))
+        model, _ = fit_choosing(make, grid, train, validation)
         found[name] = in_columns(model.predict_proba(x["test"]), model.classes_, len(names))
     product = found["audio_svm"] * found["text_regression"]
     found["late_fusion"] = product / product.sum(1, keepdims=True)

@@ -9,8 +9,9 @@ import torch
 
 from merhan.data import Normaliser, folds, load_turns, read_folds
 from merhan.grid import run_trials, trial_folder
+from merhan.simple import heard
 from merhan.stored import Product
-from merhan.trial import one_trial
+from merhan.trial import normalised_sides, one_trial, stored_sides
 
 
 @pytest.mark.parametrize("by", ["session", "speaker"])
@@ -40,6 +41,18 @@ def test_normaliser_reads_the_training_side_only(small, resolved):
     train = load_turns(fold.train, small["table"], "4", audio, text)
     frames = np.concatenate([audio[u].numpy() for u in fold.train])
     assert np.allclose(Normaliser().fit(train).mean, frames.mean(0), atol=1e-3)
+
+
+def test_simple_models_hear_what_the_network_hears(small, resolved):
+    "Normalised alike, by the training side or by speaker; without the copies, which only a network gets."
+    fold = read_folds(small["work"] / "folds.json")[0]
+    for name in ("baseline", "feature_normalisation", "noise_augmentation"):
+        trial = resolved(name)["trial"]
+        load = stored_sides(trial, fold, small["work"])
+        normalise, train, validation = normalised_sides(trial["slots"], load)
+        sides = heard(trial, fold, small["work"])
+        for mine, theirs in ((sides["train"], train.chosen(range(len(fold.train)))), (sides["validation"], validation), (sides["test"], normalise(load("test")))):
+            assert mine.utterance == theirs.utterance and all(torch.equal(a, b) for a, b in zip(mine.audio, theirs.audio))
 
 
 def everything_that_training_produces(folder):
