@@ -44,13 +44,15 @@ def read_params(corpus:str) -> dict:
     if path != Path("params.yaml"):
         own = checked_keys(yaml.safe_load(path.read_text()), path)
         baseline = compose(params["baseline"], own.get("baseline") or {})
-        params = params | own | dict(baseline=baseline, protocol=params["protocol"] | own.get("protocol", {}))
+        params = params | own | dict(baseline=baseline, protocol=params["protocol"] | (own.get("protocol") or {}))
     if params["corpus"]["name"] != corpus: raise ValueError(f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
     stacks, simple = params.get("stacks") or {}, params.get("simple") or []
     for part, names, known in (("only", params.get("only") or [], params["strategies"]), ("simple", simple, {"baseline": {}} | stacks)):
         strange = [name for name in names if name not in known]
-        if strange: raise ValueError(f"{path if part in own else 'params.yaml'} names {strange[0]!r} under {part}; there are {sorted(known)}")
-    if "only" in params: params, stacks, simple = params | dict(strategies={name: params["strategies"][name] for name in params["only"]}), {}, []
+        if strange: raise ValueError(f"{path} names, or takes over from params.yaml, {strange[0]!r} under {part}; there are {sorted(known)}")
+    if params.get("only"):
+        params = params | dict(strategies={name: params["strategies"][name] for name in params["only"]})
+        stacks, simple = {}, []
     return params | dict(strategies=with_name(params["strategies"], corpus), stacks=stacks, simple=list(dict.fromkeys(["baseline", *simple])))
 
 def with_name(value, corpus):
@@ -126,13 +128,16 @@ def check_values(slots, where):
     try:
         made = {name: SLOTS[name].build(slots[name]) for name in built}
         build_model(slots | dict(text={"frozen": {}}), dict(audio=4, text=4, layers=1), 2, made["auxiliary"])
-    except (ValueError, TypeError) as error: raise ValueError(f"{where}: {error}") from None
+    except Exception as error: raise ValueError(f"{where}: {error} ({type(error).__name__})") from None
 
 def check_all(params):
     "Names, arguments and values of every strategy and every stack of a corpus."
     strategies, stacks = read_strategies(params), read_stacks(params)
     deltas = {f"strategy {name!r}": [s.delta] for name, s in strategies.items()} | {f"stack {name!r}": [strategies[m].delta for m in s.stack] for name, s in stacks.items()}
     for where, changes in deltas.items(): check_values(compose(params["baseline"], *changes), where)
+    for name in params.get("simple", ()):
+        words = compose(params["baseline"], *deltas.get(f"stack {name!r}", []))["text"]
+        if any("trainable_layers" in given for given in words.values()): raise ValueError(f"{name!r} cannot stand under simple: its text encoder is trained along, and simple models read word states")
 
 # %% ../nbs/12_ablation.ipynb #bce86491
 def products_of(slots) -> dict: # product name to (slot, spec, variant)
@@ -220,9 +225,9 @@ def pipeline_text(corpus:str) -> str:
         if "params" in body: body["params"] = [k for k in body["params"] if k != "corpus"] + [{str(params_path(corpus)): None}]
         if "deps" in body and not params.get("stacks"): body["deps"] = [d for d in body["deps"] if "/stacks" not in d]
         if name == "prepare": body["deps"] = [d for d in body["deps"] if d not in elsewhere] + corpus_files(corpus)
-    if "only" in own: stages = {name: over_list(stage, own["only"]) for name, stage in stages.items()}
+    if own.get("only"): stages = {name: over_list(stage, own["only"]) for name, stage in stages.items()}
     head = "# Generated from the root's dvc.yaml by `make export`; never edited.\n"
-    return head + yaml.safe_dump(dict(vars=[] if "only" in own else ["../../params.yaml:strategies,stacks"], stages=stages), sort_keys=False, width=200)
+    return head + yaml.safe_dump(dict(vars=[] if own.get("only") else ["../../params.yaml:strategies,stacks"], stages=stages), sort_keys=False, width=200)
 
 def over_list(stage, names):
     "A stage that went through all strategies, going through these names."

@@ -67,7 +67,7 @@ def modality_dropout(
 # %% ../nbs/04_augment.ipynb #fc882939
 @augment
 def class_mates(
-    share:float=.5, # of the turns that exchange their words; where no mate is at hand they keep them
+    share:float=.5, # of the turns that may get other words
 ):
     "Give some turns the words of another turn of their class in the batch (ours)."
     def change(batch, generator):

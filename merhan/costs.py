@@ -53,7 +53,8 @@ def tensor_mb(work) -> float:
     with tempfile.TemporaryDirectory() as folder:
         record.export_chrome_trace(f"{folder}/trace.json")
         events = json.loads(Path(f"{folder}/trace.json").read_text())["traceEvents"]
-    return max(e["args"]["Total Allocated"] for e in events if e.get("name") == "[memory]") / 2**20
+    account = [e["args"] for e in sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])]
+    return (max(a["Total Allocated"] for a in account) - account[0]["Total Allocated"] + account[0]["Bytes"]) / 2**20
 
 # %% ../nbs/15_costs.ipynb #12e740ec
 LONG = dict(hidden_dim=256, frames=1000, tokens=32, batch=8, channels=40, states=384)
@@ -98,13 +99,13 @@ def interleaved(names, number, every) -> list:
     return [name for start in range(0, len(order), every) for name in ("baseline", *order[start:start + every])] + ["baseline"]
 
 def with_ratios(rounds) -> dict: # name to medians, and to ratios to the baseline with the range of the middle half of rounds
-    "Medians over rounds (each a list of names and measurements), and of ratios to the baseline just before and after."
+    "Medians over rounds (each a list of names and measurements), and of ratios to the nearest runs of the baseline before and after."
     found = {}
     for measured in rounds:
         places = [i for i, (name, _) in enumerate(measured) if name == "baseline"]
         for i, (name, cost) in enumerate(measured):
-            near = [measured[max(p for p in places if p <= i)][1], measured[min(p for p in places if p >= i)][1]]
-            ratio = {key: 2 * value / (near[0][key] + near[1][key]) for key, value in cost.items() if key != "parameters"}
+            near = [measured[p][1] for p in [p for p in places if p < i][-1:] + [p for p in places if p > i][:1]]
+            ratio = {key: value / np.mean([other[key] for other in near]) for key, value in cost.items() if key != "parameters"}
             found.setdefault(name, []).append((cost, ratio))
     return {name: summary(measured) for name, measured in found.items()}
 
@@ -137,20 +138,21 @@ def measured_rounds(rounds, what, measure) -> list:
 def plot_costs(costs, metrics, axis):
     "Accuracy against the time of an epoch, relative to the baseline's."
     names = sorted(costs.keys() & metrics.keys())
-    ratio, ua = ({name: values(name) for name in names} for values in (lambda n: costs[n]["ratio"]["seconds_per_epoch"], lambda n: metrics[n]["unweighted_accuracy"]["mean"]))
+    ratio = {name: costs[name]["ratio"]["seconds_per_epoch"] for name in names}
+    ua = {name: metrics[name]["unweighted_accuracy"]["mean"] for name in names}
+    left, right = .93 * min(r["low"] for r in ratio.values()), 1.07 * max(r["high"] for r in ratio.values())
     for name in names:
         axis.plot([ratio[name]["low"], ratio[name]["high"]], [ua[name]] * 2, color="0.6", lw=1)
         axis.plot(ratio[name]["median"], ua[name], "o", color="C3" if name == "baseline" else "C0", ms=4)
     axis.axvline(1, color="0.8", lw=1, zorder=0); axis.axhline(ua["baseline"], color="0.8", lw=1, zorder=0)
-    low, high = (pick(ratio[n][end] for n in names) for pick, end in ((min, "low"), (max, "high")))
-    axis.set(xlabel="time of an epoch, relative to the baseline", ylabel="UA [%]", xscale="log", xlim=(.93 * low, 1.25 * high)) # room for names at the right
-    ticks = [t for t in (.1, .14, .2, .3, .5, .7, 1, 1.4, 2, 3, 5, 7, 10, 14, 20) if .93 * low <= t <= 1.25 * high]
+    axis.set(xlabel="time of an epoch, relative to the baseline", ylabel="UA [%]", xscale="log", xlim=(left, right))
+    ticks = [t for t in (.1, .14, .2, .3, .5, .7, 1, 1.4, 2, 3, 5, 7, 10, 14, 20) if left <= t <= right]
     axis.set_xticks(ticks, map(str, ticks)); axis.minorticks_off()
-    wide, tall = np.log(high / low), max(ua.values()) - min(ua.values())
+    wide, tall = np.log(right / left), max(ua.values()) - min(ua.values())
     distance = {n: np.hypot(np.log(ratio[n]["median"]) / wide, (ua[n] - ua["baseline"]) / (tall or 1)) for n in names}
     order = ["baseline", *sorted((n for n in names if n != "baseline"), key=lambda n: -distance[n])]
     unnamed = name_apart(axis, {n: (ratio[n]["median"], ua[n]) for n in order})
-    axis.set_title(f"{len(names)} strategies" + (f"; {unnamed} near others go without a name" if unnamed else ""))
+    axis.set_title(f"{len(names)} strategies" + (f"; unnamed for lack of room: {unnamed}" if unnamed else ""))
 
 def name_apart(axis, places) -> int: # how many found no room
     "Write the names of `places` beside them, in this order, as long as none covers another; what was laid out stays so."
@@ -160,6 +162,7 @@ def name_apart(axis, places) -> int: # how many found no room
     taken = []
     for name, place in places.items():
         text = axis.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7)
+        if text.get_window_extent().x1 > axis.bbox.x1: text.set(ha="right", position=(-4, 2))
         box = text.get_window_extent()
         if any(box.overlaps(other) for other in taken): text.remove()
         else: taken.append(box)

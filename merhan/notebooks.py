@@ -159,10 +159,10 @@ def costs_of(corpus, strategy) -> str: # markdown
     path = Path("costs")/f"{corpus}.json"
     found = json.loads(path.read_text()) if path.is_file() else {}
     if strategy not in found: return ""
-    units = dict(parameters="parameters", seconds_per_epoch="an epoch [s]", train_seconds="a training [s]", peak_memory_mb="memory of a step [MB]", inference_ms="one turn [ms]")
+    units = dict(parameters="parameters", seconds_per_epoch="an epoch [s]", train_seconds="a training [s]", peak_memory_mb="memory in an epoch, at its highest [MB]", inference_ms="one turn [ms]")
     ratio = lambda r: f"{r['median']:.2f} ({r['low']:.2f} to {r['high']:.2f})" if r else ""
     rows = [f"| {unit} | {found[strategy][key]:,.6g} | {found['baseline'][key]:,.6g} | {ratio(found[strategy]['ratio'].get(key))} |" for key, unit in units.items() if key in found[strategy]]
-    long = [f"| {what}, long turns | {found[strategy]['at_length'][key]:,.4g} | {found['baseline']['at_length'][key]:,.4g} | {ratio(found[strategy]['at_length']['ratio'].get(key))} |" for key, what in (("seconds_per_step", "a step [s]"), ("peak_memory_mb", "memory of a step [MB]")) if "at_length" in found[strategy]]
+    long = [f"| {what}, long turns | {found[strategy]['at_length'][key]:,.4g} | {found['baseline']['at_length'][key]:,.4g} | {ratio(found[strategy]['at_length']['ratio'].get(key))} |" for key, what in (("seconds_per_step", "a step [s]"), ("peak_memory_mb", "memory in a step, at its highest [MB]")) if "at_length" in found[strategy]]
     return "\n".join(["| | here | baseline | ratio: median (middle half of rounds) |", "|---|---|---|---|", *rows, *long])
 
 # %% ../nbs/13_notebooks.ipynb #0a0f711f

@@ -113,7 +113,9 @@ def referred(value, config, where):
     reference, _, otherwise = value[1:].partition("=")
     slot, _, argument = reference.partition(".")
     found = [given for component, given in config.get(slot, {}).items() if argument in given]
-    if slot in config and not found and otherwise: return json.loads(otherwise)
+    if slot in config and not found and otherwise:
+        try: return json.loads(otherwise)
+        except ValueError: raise ValueError(f"{where} refers to {value}: what follows = should be JSON") from None
     if len(found) != 1: raise ValueError(f"{where} refers to {value}, and {sorted(config.get(slot, {})) or 'no slot'} has {'several' if found else 'no'} such argument{'s' if found else ''}")
     return found[0][argument]
 

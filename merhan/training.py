@@ -130,6 +130,7 @@ def checkpoint_averaging(
     count:int=3, # epochs with the lowest validation loss
 ):
     "End with the mean weights of the best epochs (Vaswani et al. 2017, section 6.1; Izmailov et al. 2018)."
+    if count < 1: raise ValueError(f"checkpoint_averaging needs at least one epoch, not {count}")
     return CheckpointAveraging(count)
 
 class CheckpointAveraging:

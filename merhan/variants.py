@@ -151,7 +151,9 @@ def random_deletion(
     def change(sentence, generator):
         parts = split_words(sentence)
         words = len(parts) // 2
-        for i in some(free_words(parts, protect), share, words, generator)[:max(0, words - 1)]: parts[i] = ""
+        gone = some(free_words(parts, protect), min(share, 1 - 1 / words), words, generator) if words else []
+        if not gone: return sentence
+        for i in gone: parts[i] = ""
         return re.sub(r"\s+", " ", "".join(parts)).strip()
     return Variant("text", classes, change)
 

@@ -46,8 +46,10 @@ def test_normaliser_reads_the_training_side_only(small, resolved):
 def test_simple_models_hear_what_the_network_hears(small, resolved):
     "Normalised alike, by the training side or by speaker; without the copies, which only a network gets."
     fold = read_folds(small["work"] / "folds.json")[0]
-    for name in ("baseline", "feature_normalisation", "noise_augmentation"):
+    by_speaker = {"normalisation": {"standard": {"by": "speaker"}}}
+    for name, more in (("baseline", {}), ("baseline", by_speaker), ("noise_augmentation", {}), ("noise_augmentation", by_speaker)):
         trial = resolved(name)["trial"]
+        trial |= dict(slots=trial["slots"] | more)
         load = stored_sides(trial, fold, small["work"])
         normalise, train, validation = normalised_sides(trial["slots"], load)
         sides = heard(trial, fold, small["work"])

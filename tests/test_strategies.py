@@ -14,7 +14,7 @@ from merhan.trial import one_trial
 
 SAME_HERE = {"emotion_tokens": "the few turns here hold no such expression", "gradient_clipping": "no gradient here is longer than one"}
 ONLY_IN_THE_END = {"checkpoint_averaging"}  # trains as the baseline does, and ends with other weights
-SAME_BY_DESIGN = {"gradient_checkpointing": 1e-6, "fused_attention": 1e-4, "mixed_precision": 0.1}  # how far the losses of two epochs may lie from the baseline's
+SAME_BY_DESIGN = {"gradient_checkpointing": 1e-6, "mixed_precision": 0.1}  # how far the losses of two epochs may lie from the baseline's
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -29,8 +29,8 @@ def test_it_trains_and_differs(name, resolved, toy_trial):
         assert digest(card["config"]) != digest(json.loads((base / "result/card.json").read_text())["config"])
         same = {seen: (folder / "result" / seen).read_bytes() == (base / "result" / seen).read_bytes() for seen in ("history.json", "validation.parquet")}
         if read_entry("demo", name)["group"] == "cost":
-            for mine, theirs in zip(history, json.loads((base / "result/history.json").read_text())):
-                assert all(abs(mine[loss] - theirs[loss]) <= SAME_BY_DESIGN[name] for loss in ("train_loss", "validation_loss")), "it changes the result"
+            for mine, theirs in zip(history, json.loads((base / "result/history.json").read_text()), strict=True):
+                assert all(abs(mine[loss] - theirs[loss]) <= SAME_BY_DESIGN.get(name, 1e-4) for loss in ("train_loss", "validation_loss")), "it changes the result"
         elif name not in SAME_HERE:
             assert same["history.json"] == (name in ONLY_IN_THE_END) and not (same["history.json"] and same["validation.parquet"]), "it changes nothing, or too much"
 
