@@ -72,6 +72,7 @@ def check(corpus="demo") -> int: # 0 where all that is needed is here
 # %% ../nbs/16_command.ipynb #be2cd8fe
 def run(stage, corpus, strategy=None, kind=None):
     "Execute a stage notebook into reports/<corpus>/; a strategy that is left out has its own instead of training."
+    sys.modules.setdefault("rfc3987_syntax", None) # with it, jsonschema compiles a grammar of web addresses: a second in every stage, for a check that no notebook needs
     from merhan.notebooks import run_stage
     parameters = {name: value for name, value in dict(corpus=corpus, strategy=strategy, kind=kind).items() if value}
     instead = dict(train="left_out", page="page_left_out")

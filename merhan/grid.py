@@ -9,7 +9,6 @@ __all__ = ['trial_of', 'trial_folder', 'run_trials', 'side_by_side', 'read_card'
 # %% ../nbs/12_grid.ipynb #7b76642c
 import json, shutil
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def trial_of(config, fold) -> dict:
 def trial_folder(config, fold, device="auto", scratch="scratch") -> Path:
     "Where a trial of a resolved configuration lives: a hash over all that decides its result, the members of the fold and the kind of device included."
     kind = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else str(device)
-    return Path(scratch)/digest([trial_of(config, fold), asdict(fold), kind])
+    return Path(scratch)/digest([trial_of(config, fold), vars(fold), kind])
 
 # %% ../nbs/12_grid.ipynb #abb886ba
 def run_trials(
