@@ -57,7 +57,7 @@ def tensor_mb(work) -> float:
     return (max(a["Total Allocated"] for a in account) - account[0]["Total Allocated"] + account[0]["Bytes"]) / 2**20
 
 # %% ../nbs/15_costs.ipynb #12e740ec
-LONG = dict(hidden_dim=256, frames=1000, tokens=32, batch=8, channels=40, states=384)
+LONG = dict(hidden_dim=256, frames=1000, tokens=32, batch=4, channels=40, states=384)
 
 def way_of(slots) -> dict: # fused, checkpointing, dtype
     "How a configuration computes the network, whatever it computes."
