@@ -8,7 +8,10 @@ __all__ = ['LONG', 'FULL', 'WAYS', 'measured_trial', 'timed', 'tensor_mb', 'way_
            'random_encoder', 'write_gpu_costs']
 
 # %% ../nbs/15_costs.ipynb #5eaf47d7
-import json, os, subprocess, sys, tempfile, time
+import json, os, tempfile, time
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +52,8 @@ def timed(work) -> float: # [s]
 # %% ../nbs/15_costs.ipynb #033182a9
 def tensor_mb(work) -> float:
     "The most memory that the tensors made by a piece of work take at once, on the CPU [MB]."
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record: work()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5") # that there is no GPU is no error here
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record: work()
     with tempfile.TemporaryDirectory() as folder:
         record.export_chrome_trace(f"{folder}/trace.json")
         events = json.loads(Path(f"{folder}/trace.json").read_text())["traceEvents"]
@@ -72,6 +76,7 @@ def measured_steps(
 ) -> dict: # seconds_per_step, peak_memory_mb
     "Training steps of MER-HAN on random turns, all of one length."
     if (states is None) == (encoder is None): raise ValueError("measured_steps takes either states, the channels of given word states, or encoder, the folder of a text encoder")
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     net = MERHAN(channels, encoder, hidden_dim, 4, text_states_dim=states, fused=fused, checkpointing=checkpointing).to(device).train()
     audio, label = torch.randn(batch, frames, channels, device=device), torch.randint(4, (batch,), device=device)
@@ -87,11 +92,12 @@ def measured_steps(
 
 # %% ../nbs/15_costs.ipynb #92f6d39a
 def in_fresh_process(function, *arguments, **settings) -> dict:
-    "What a function of this module returns in a process of its own, on one thread."
-    code = f"import json; from merhan.costs import {function}; print('RESULT' + json.dumps({function}(*{arguments!r}, **{settings!r})))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | dict(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1"))
-    if done.returncode: raise ValueError(f"measuring {function}{arguments} failed: {done.stderr.strip().splitlines()[-1]}")
-    return json.loads(done.stdout.split("RESULT")[-1])
+    "What a function of this module returns in a process of its own: a fork of one that has imported this module and done nothing else."
+    context = get_context("forkserver")
+    context.set_forkserver_preload(["merhan.costs"])
+    with ProcessPoolExecutor(1, context) as pool:
+        try: return pool.submit(getattr(import_module("merhan.costs"), function), *arguments, **settings).result()
+        except Exception as error: raise ValueError(f"measuring {function}{arguments} failed: {error}") from None
 
 def interleaved(names, number, every) -> list:
     "`names` in the random order of round `number`, the baseline before every few of them and at the end."

@@ -41,14 +41,14 @@ def test_an_unknown_name_under_only_is_named(tmp_path, monkeypatch):
     own.write_text("corpus: {name: few}\nonly: [baseline, focal_los]\n")
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="few/params.yaml names 'focal_los' under only; there are"):
+    with pytest.raises(ValueError, match="few/params.yaml names, or takes over from params.yaml, 'focal_los' under only; there are"):
         read_params("few")
 
 
 def test_an_unknown_name_under_simple_is_named(tmp_path, monkeypatch):
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text().replace("simple: [", "simple: [focal_los, "))
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="names 'focal_los' under simple; there are"):
+    with pytest.raises(ValueError, match="names, or takes over from params.yaml, 'focal_los' under simple; there are"):
         read_params("demo")
 
 
