@@ -38,9 +38,8 @@ def scaled_dot_product_attention(
 
 def fused_kernel(query, key, value, real, dropout_rate):
     "The same without the weights, by a kernel that never holds all of them (Dao et al. 2022); it wants an axis of heads, and on a CPU no dropout."
-    if query.dim() > 3: return F.scaled_dot_product_attention(query, key, value, attn_mask=real, dropout_p=dropout_rate)
-    one_head = (x[:, None] for x in (query, key, value))
-    return F.scaled_dot_product_attention(*one_head, attn_mask=None if real is None else real[:, None], dropout_p=dropout_rate)[:, 0]
+    if query.dim() == 3: return fused_kernel(*(x[:, None] for x in (query, key, value)), None if real is None else real[:, None], dropout_rate)[:, 0]
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=real, dropout_p=dropout_rate)
 
 # %% ../nbs/05_attention.ipynb #ca1c9fde
 @attention

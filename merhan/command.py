@@ -143,7 +143,7 @@ def costs(corpus, repeats):
     strategies = read_strategies(read_params(corpus))
     history = read_tables(corpus, strategies, "history")
     write_costs(corpus, strategies, {name: float(table.groupby(["fold", "seed"]).epoch.max().median()) for name, table in history.items()}, repeats)
-    figure, axis = plt.subplots(figsize=(8, 5), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 9), layout="constrained")
     plot_costs(json.loads(Path(f"costs/{corpus}.json").read_text()), read_metrics(corpus), axis)
     figure.savefig(f"costs/{corpus}.svg")
     if torch.cuda.is_available(): write_gpu_costs()

@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from torch.profiler import ProfilerActivity, profile
 
 from .augment import augmented
@@ -127,9 +129,9 @@ def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
     promising = [name for name, s in strategies.items() if s.group == "cost" and name in epochs]
     others = [name for name in epochs if name not in promising]
     way = {name: way_of(read_configuration(corpus, name)["trial"]["slots"]) for name in ["baseline", *promising]}
-    rounds = [interleaved(others, n, 4) for n in range(few)] + [interleaved(promising, n, 1) for n in range(repeats)]
-    found = with_ratios(measured_rounds(rounds, "costs", lambda name: in_fresh_process("measured_trial", corpus, name)))
-    at_length = with_ratios(measured_rounds([interleaved(promising, n, 1) for n in range(repeats)], "costs at length", lambda name: in_fresh_process("measured_steps", **LONG, **way[name])))
+    often = [interleaved(promising, n, 1) for n in range(repeats)]
+    found = with_ratios(measured_rounds([interleaved(others, n, 4) for n in range(few)] + often, "costs", lambda name: in_fresh_process("measured_trial", corpus, name)))
+    at_length = with_ratios(measured_rounds(often, "costs at length", lambda name: in_fresh_process("measured_steps", **LONG, **way[name])))
     for name, cost in found.items():
         cost["train_seconds"] = round(cost["seconds_per_epoch"] * epochs[name], 3)
         if name in at_length: cost["at_length"] = at_length[name]
@@ -161,17 +163,19 @@ def plot_costs(costs, metrics, axis):
     axis.set_title(f"{len(names)} strategies" + (f"; unnamed for lack of room: {unnamed}" if unnamed else ""))
 
 def name_apart(axis, places) -> int: # how many found no room
-    "Write the names of `places` beside them, in this order, as long as none covers another; what was laid out stays so."
+    "Write the names of `places` near them, in this order, where one covers neither a name nor a dot; what was laid out stays so."
     axis.set_title(" ")
     axis.figure.canvas.draw()
     axis.figure.set_layout_engine("none")
-    taken = []
+    dots = [Bbox.from_bounds(*(axis.transData.transform(place) - 3), 6, 6) for place in places.values()]
+    taken, nearby = [], [(x, y) for far in (5, 15, 30, 45) for y in (far, -far, 0) for x in (far, -far)]
     for name, place in places.items():
-        text = axis.annotate(name, place, xytext=(4, 2), textcoords="offset points", fontsize=7)
-        if text.get_window_extent().x1 > axis.bbox.x1: text.set(ha="right", position=(-4, 2))
-        box = text.get_window_extent()
-        if any(box.overlaps(other) for other in taken): text.remove()
-        else: taken.append(box)
+        for x, y in nearby:
+            text = axis.annotate(name, place, (x, y), textcoords="offset points", ha="left" if x > 0 else "right", va="center", fontsize=7, arrowprops=dict(arrowstyle="-", lw=.4, color="0.5", shrinkA=0) if abs(x) > 5 else None)
+            text.get_window_extent() # puts it in its place
+            box = Text.get_window_extent(text) # without the line to its dot
+            if axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1 and not any(box.overlaps(other) for other in dots + taken): taken.append(box); break
+            text.remove()
     return len(places) - len(taken)
 
 # %% ../nbs/15_costs.ipynb #b800114c

@@ -63,8 +63,7 @@ class MERHAN(nn.Module):
         self.global_pool = (pooling or MeanPooling)(hidden_dim)
         for name, block in self.fusion.blocks(hidden_dim, self.global_pool.channels, heads=heads, dropout=attention_dropout, fused=fused).items(): self.add_module(name, block)
         self.classifier = EmotionClassifier(self.fusion.width(hidden_dim, self.global_pool.channels), hidden_dim // 2, num_classes, dropout=dropout)
-        with torch.random.fork_rng(devices=[]): # what is added takes no random number from the rest
-            more = {name: block for term in auxiliary for name, block in getattr(term, "blocks", lambda *sizes: {})(hidden_dim, num_classes).items()}
+        more = {name: block for term in auxiliary for name, block in getattr(term, "blocks", lambda *sizes: {})(hidden_dim, num_classes).items()} # last: the rest is initialised alike with and without
         for name, block in more.items(): self.add_module(name, block)
         self.watched, self.seen = bool(more), {}
 

@@ -20,8 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from .corpora import class_names
-from .slots import SLOTS
-from .trial import stored_sides
+from .trial import fitted_normalisation, stored_sides
 
 # %% ../nbs/15_simple.ipynb #968be86f
 def audio_vector(frames, stack=1) -> np.ndarray: # [2 * channels]
@@ -58,7 +57,7 @@ def fit_choosing(make, grid, train, validation):
 def heard(trial, fold, work) -> dict: # side to `Turns`
     "The sides of a fold as the network of a resolved trial gets them, without copies."
     load = stored_sides(trial, fold, work)
-    normalise = SLOTS["normalisation"].build(trial["slots"]["normalisation"]).fit(load("train"))
+    normalise = fitted_normalisation(trial["slots"], load)
     return {side: normalise(load(side)) for side in ("train", "validation", "test")}
 
 def joined_frames(slots) -> int:

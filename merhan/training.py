@@ -90,7 +90,7 @@ class Trainer:
         patience=10,            # epochs without improvement; None never stops early
         step=None, loop=None,   # of their slots; None: `plain`, `by_epoch`
         augment=(), auxiliary=(), behaviours=(), # of their slots
-        checkpoint=None,        # a file to go on from, written after each epoch
+        checkpoint=None,        # a file to go on from, written after epochs
         seed=0,                 # of all randomness
     ):
         self.accelerator = Accelerator(cpu=str(device) == "cpu")
@@ -119,7 +119,7 @@ class Trainer:
 
     def train(self) -> list: # one dict an epoch: losses, validation UA, learning rate
         "Fit, from the checkpoint where there is one."
-        self.started = time.perf_counter()
+        self.started = self.saved = time.perf_counter() # saved: when a checkpoint was last written
         load_checkpoint(self)
         self.loop(self)
         return self.history

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import torch
 from conftest import ROOT
 
 from merhan.data import read_folds
@@ -13,11 +14,12 @@ from merhan.grid import run_trials, trial_folder
 
 SCRIPT = """
 import json, sys, time
-import merhan.ablation
+import merhan.ablation, merhan.loop
 from merhan.trial import one_trial
 from merhan.data import read_folds
 from merhan.slots import SLOTS
 
+merhan.loop.CHECKPOINT_SECONDS = 0
 config, work, folder = json.loads(sys.argv[1]), sys.argv[2], sys.argv[3]
 plain = SLOTS["step"]["plain"]
 def slow():
@@ -45,6 +47,7 @@ def test_sigkill_in_the_middle_of_an_epoch(small, resolved, tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert (folder / "checkpoint.pt").exists() and not (folder / "result").exists()
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] == 1
     resumed = run_trials(config, small["work"], dict(jobs=1), "cpu", tmp_path / "killed")
     weights = [json.loads((grid.folder[0] / "result/card.json").read_text())["weights_sha256"] for grid in (whole, resumed)]
     assert weights[0] == weights[1]
