@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['METRICS', 'BOUNDS', 'SYNTHETIC', 'CAVEATS', 'SIMPLE', 'ROWS', 'HEADLINE', 'probabilities', 'score',
            'calibration_error', 'calibrated_error', 'pooled', 'jackknife', 'intervals', 'differences', 'per_class',
-           'confusion', 'parts', 'metrics_of', 'rounded', 'write_json', 'simple_rows', 'read_metrics',
-           'read_configuration', 'read_tables', 'read_predictions', 'read_entry', 'changed_settings', 'parameter_count',
-           'write_empty', 'write_metrics', 'interval_text', 'headline', 'compared', 'evaluate_model']
+           'confusion', 'parts', 'shared_training', 'metrics_of', 'rounded', 'write_json', 'interval_text', 'headline',
+           'compared', 'simple_rows', 'group_of', 'equal_scores', 'slots_of', 'arguments_of', 'changed_settings',
+           'read_metrics', 'read_configuration', 'read_tables', 'read_predictions', 'read_entry', 'parameter_count',
+           'write_empty', 'write_metrics', 'evaluate_model']
 
 # %% ../nbs/11_evaluation.ipynb #0c441edf
 import json
@@ -107,12 +108,19 @@ def confusion(table) -> pd.DataFrame: # rows: label, columns: predicted; percent
 
 # %% ../nbs/11_evaluation.ipynb #ee875864
 def parts(table, turns, made) -> dict: # name to rows of `table`
-    "Predictions on improvised turns, scripted turns, and turns whose text never occurs in training."
+    "Predictions on improvised turns, scripted turns, and turns whose text never occurs in training, where there are any."
     texts, improvised = {u: normalised(t) for u, t in zip(turns.utterance, turns.text)}, dict(zip(turns.utterance, turns.improvised))
     seen = {(f.fold, f.seed): {texts[u] for u in f.train} for f in made}
     unseen = [texts[u] not in seen[str(f), s] for u, f, s in zip(table.utterance, table.fold, table.seed)]
     kind = table.utterance.map(improvised)
-    return {"improvised": table[kind == True], "scripted": table[kind == False], "text not in training": table[unseen]} # noqa: E712
+    found = {"improvised": table[kind == True], "scripted": table[kind == False], "text not in training": table[unseen]} # noqa: E712
+    return {name: rows for name, rows in found.items() if len(rows)}
+
+# %% ../nbs/11_evaluation.ipynb #cd0bacd7
+def shared_training(made) -> float: # percent
+    "How much of its training side a fold shares with another fold of its seed, on average."
+    sides = {(f.fold, f.seed): set(f.train) for f in made}
+    return 100 * float(np.mean([len(side & other) / len(side) for (fold, seed), side in sides.items() for (fold_2, seed_2), other in sides.items() if seed == seed_2 and fold != fold_2]))
 
 # %% ../nbs/11_evaluation.ipynb #c86bd0fc
 def metrics_of(table, baseline=None) -> dict:
@@ -135,16 +143,58 @@ def write_json(content, path):
 SYNTHETIC = "The corpus is synthetic speech with emotions made by rule: its figures show that the method runs and what it can tell apart here, and are no evidence about people."
 CAVEATS = dict(
     demo=SYNTHETIC, first_look=SYNTHETIC,
-    emodb_goemotions="Real voices (EMO-DB, acted, German) are paired with real sentences (GoEmotions, English) of the same class. Given the class, the two modalities are independent by construction, so it measures fusion, not dialogue.",
+    emodb_goemotions="Real voices (EMO-DB, acted, German) are paired with real sentences (GoEmotions, English) of the same class. Given the class, the two modalities are independent by construction, so it measures fusion, not dialogue. An encoder that is adapted reads labelled sentences from GoEmotions' training part: more labels, from where the corpus's own sentences come from.",
 )
 SIMPLE = dict(late_fusion="simple models, late fusion", audio_svm="frame statistics, SVM", text_regression="word states, regression")
 ROWS = dict(baseline="MER-HAN, audio and text", audio_only="MER-HAN, audio only", text_only="MER-HAN, text only") | SIMPLE # of the main table
 HEADLINE = dict(weighted_accuracy="WA [%]", unweighted_accuracy="UA [%]", weighted_f1="weighted F1 [%]", macro_f1="macro F1 [%]")
 
+def interval_text(value, digits=1) -> str:
+    "A mean, or a difference, with its interval, on one line."
+    centre, sign = (value["difference"], "+") if "difference" in value else (value["mean"], "")
+    return f"{centre:{sign}.{digits}f} [{value['low']:{sign}.{digits}f}, {value['high']:{sign}.{digits}f}]".replace(" ", "\N{NO-BREAK SPACE}")
+
+def headline(metrics, names:dict) -> pd.DataFrame: # name in metrics to name in the table
+    "The main table: one row a model, mean and interval of each headline metric."
+    return pd.DataFrame({shown: {unit: interval_text(metrics[name][m]) for m, unit in HEADLINE.items()} for name, shown in names.items() if name in metrics}).T
+
+def compared(difference) -> str:
+    "How a score differs from another, in words that its interval supports."
+    if difference["low"] > 0: return "higher than"
+    if difference["high"] < 0: return "lower than"
+    return "not distinguishable from"
+
+# %% ../nbs/11_evaluation.ipynb #70782ffd
 def simple_rows(others) -> dict: # name to what a table calls it
     "Simple models that were given the inputs of other networks than the baseline; the rows end in the network's name."
     return {f"{model}_{name}": f"{shown}, inputs of {name.replace('_', ' ')}" for name in others for model, shown in SIMPLE.items()}
 
+def group_of(params, name) -> str:
+    "The group of a strategy; a stack and a simple model are groups of their own."
+    return "stack" if name in params["stacks"] else params["strategies"].get(name, {}).get("group", "simple model")
+
+def equal_scores(metrics) -> list: # of lists of names
+    "Models whose scores are equal to the last digit: the same model under two names."
+    groups = {}
+    for name, content in metrics.items(): groups.setdefault(json.dumps(content, sort_keys=True), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+# %% ../nbs/11_evaluation.ipynb #3e2de50f
+def slots_of(config) -> list: # one mapping; of a stack that may differ from fold to fold, one a fold
+    "The slots of a resolved configuration."
+    return [c["trial"]["slots"] for c in config.get("folds", {"": config}).values()]
+
+def arguments_of(config, slot, name) -> list:
+    "Every value that an argument of a slot's components has in a resolved configuration, one a component and fold."
+    return [given[name] for slots in slots_of(config) for given in slots[slot].values() if name in given]
+
+def changed_settings(before, after) -> str: # lines of a unified diff
+    "What differs between two configurations, slot by slot."
+    lines = lambda config, slot: yaml.safe_dump({slot: config.get(slot)}, sort_keys=False, default_flow_style=None, width=110).splitlines()
+    diffs = [list(unified_diff(lines(before, slot), lines(after, slot), lineterm="", n=9))[3:] for slot in after if before.get(slot) != after[slot]]
+    return "\n".join(line for diff in diffs for line in diff) or "nothing: it is the baseline"
+
+# %% ../nbs/11_evaluation.ipynb #c7d4fc98
 def read_metrics(corpus) -> dict: # name to the content of its metrics file
     "All metrics files of a corpus."
     return {p.stem: json.loads(p.read_text()) for p in sorted(Path("metrics").joinpath(corpus).glob("*.json"))}
@@ -171,17 +221,12 @@ def read_entry(corpus, name) -> dict: # why, source, group, …
     entries = [(yaml.safe_load(f.read_text()).get(part) or {}).get(name) for f in files if f.is_file() for part in ("strategies", "stacks")]
     return next(e for e in entries if e)
 
-def changed_settings(before, after) -> str: # lines of a unified diff
-    "What differs between two configurations, slot by slot."
-    lines = lambda config, slot: yaml.safe_dump({slot: config.get(slot)}, sort_keys=False, default_flow_style=None, width=110).splitlines()
-    diffs = [list(unified_diff(lines(before, slot), lines(after, slot), lineterm="", n=9))[3:] for slot in after if before.get(slot) != after[slot]]
-    return "\n".join(line for diff in diffs for line in diff)
-
 def parameter_count(corpus, strategy, kind="single") -> int:
     "Parameters of the first trained model of a strategy, shared ones once."
     weights = sorted((Path("work")/corpus/kind/"weights"/strategy).glob("*.json"))
     return json.loads(weights[0].read_text())["parameters"]
 
+# %% ../nbs/11_evaluation.ipynb #7ef587f5
 def write_empty(corpus, strategy, kind):
     "The tables of a strategy that was left out: none of them has a row."
     for what in ("predictions", "validation", "history"):
@@ -194,21 +239,6 @@ def write_metrics(metrics, corpus):
     "One metrics file a model; what is gone leaves none behind."
     for stale in Path("metrics").joinpath(corpus).glob("*.json"): stale.unlink()
     for name, content in metrics.items(): write_json(content, Path("metrics")/corpus/f"{name}.json")
-
-def interval_text(value, digits=1) -> str:
-    "A mean, or a difference, with its interval, on one line."
-    centre, sign = (value["difference"], "+") if "difference" in value else (value["mean"], "")
-    return f"{centre:{sign}.{digits}f} [{value['low']:{sign}.{digits}f}, {value['high']:{sign}.{digits}f}]".replace(" ", "\N{NO-BREAK SPACE}")
-
-def headline(metrics, names:dict) -> pd.DataFrame: # name in metrics to name in the table
-    "The main table: one row a model, mean and interval of each headline metric."
-    return pd.DataFrame({shown: {unit: interval_text(metrics[name][m]) for m, unit in HEADLINE.items()} for name, shown in names.items() if name in metrics}).T
-
-def compared(difference) -> str:
-    "How a score differs from another, in words that its interval supports."
-    if difference["low"] > 0: return "higher than"
-    if difference["high"] < 0: return "lower than"
-    return "not distinguishable from"
 
 # %% ../nbs/11_evaluation.ipynb #c58888d3
 def evaluate_model(

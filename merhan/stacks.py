@@ -25,7 +25,9 @@ def validated_gains(
         if name != "baseline" and gains: found[name] = float(np.mean(gains)), float(np.std(gains, ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else 0.
     return found
 
-def helped(gain, error) -> bool: return gain > 0 and gain >= error
+def helped(gain, error) -> bool:
+    "Whether a gain is at least one standard error."
+    return gain > 0 and gain >= error
 
 # %% ../nbs/12_stacks.ipynb #4d0f693f
 def members_of(stack, stacks, strategies, gains, baseline) -> list: # of strategies' names, in order

@@ -105,7 +105,7 @@ def adapted(
     batch_size:int=16,       # sentences per update
     most:int=3000,           # sentences used, drawn evenly from the labels
 ):
-    "States of an encoder first fine-tuned on emotion-labelled sentences, then frozen (specification, Domain Adaptation; Howard and Ruder 2018)."
+    "States of an encoder first fine-tuned on emotion-labelled sentences, then frozen (specification, Domain Adaptation; after Phang et al. 2018)."
     if not Path(sentences).is_file(): raise ValueError(f"there are no emotion-labelled sentences in {sentences}: name a file under `adaptation` in the corpus's parameters, and run the preparation")
     arguments = dict(model_name=model_name, max_tokens=max_tokens, epochs=epochs, lr=lr, batch_size=batch_size, most=most)
     weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
