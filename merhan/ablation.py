@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KEYS', 'LIBRARIES', 'params_path', 'checked_keys', 'read_params', 'with_name', 'known_corpora', 'Strategy',
-           'checked_entry', 'read_strategies', 'Stack', 'read_stacks', 'check_values', 'check_all', 'products_of',
-           'missing_weights', 'needed_products', 'resolved_trial', 'resolve', 'label_digest', 'chosen_components',
-           'strategy_pin', 'write_configs', 'corpus_files', 'pipeline_text', 'over_list']
+           'checked_entry', 'read_strategies', 'Stack', 'read_stacks', 'check_values', 'check_all', 'check_families',
+           'products_of', 'missing_weights', 'needed_products', 'resolved_trial', 'resolve', 'label_digest',
+           'chosen_components', 'strategy_pin', 'write_configs', 'corpus_files', 'pipeline_text', 'over_list']
 
 # %% ../nbs/12_ablation.ipynb #e1a24d94
 import shutil
@@ -22,8 +22,8 @@ from .stored import product_name
 from .trial import OUTSIDE_THE_MODEL, one_trial
 
 # %% ../nbs/12_ablation.ipynb #0698e182
-KEYS = {None: {"corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies", "stacks", "simple", "only", "corpus_files"},
-        "protocol": {"folds", "seeds", "baseline_seeds"}, "parallel": {"backend", "jobs", "address"}, "adaptation": {"reader", "path", "labels"}}
+KEYS = {None: {"corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files"},
+        "protocol": {"folds", "seeds", "baseline_seeds"}, "parallel": {"backend", "jobs", "address"}, "adaptation": {"reader", "path", "labels"}, "verdicts": {"level", "margin", "families", "equivalence"}, "inflation": {"seeds", "luck"}, "probes": {"models", "pairings"}}
 
 def params_path(corpus:str) -> Path:
     "Where the parameters of a corpus stand."
@@ -131,13 +131,21 @@ def check_values(slots, where):
     except Exception as error: raise ValueError(f"{where}: {error} ({type(error).__name__})") from None
 
 def check_all(params):
-    "Names, arguments and values of every strategy and every stack of a corpus."
+    "Names, arguments and values of every strategy and every stack of a corpus, and that each has a family whose verdicts are corrected together."
     strategies, stacks = read_strategies(params), read_stacks(params)
+    check_families(params, {s.group for s in strategies.values()} - {"baseline"} | ({"stack"} if stacks else set()))
     deltas = {f"strategy {name!r}": [s.delta] for name, s in strategies.items()} | {f"stack {name!r}": [strategies[m].delta for m in s.stack] for name, s in stacks.items()}
     for where, changes in deltas.items(): check_values(compose(params["baseline"], *changes), where)
     for name in params.get("simple", ()):
         words = compose(params["baseline"], *deltas.get(f"stack {name!r}", []))["text"]
         if any("trainable_layers" in given for given in words.values()): raise ValueError(f"{name!r} cannot stand under simple: its text encoder is trained along, and simple models read word states")
+
+def check_families(params, groups):
+    "Every group of strategies stands in exactly one place under `verdicts`."
+    rules = params["verdicts"]
+    named = [group for part in (*rules["families"].values(), rules["equivalence"]) for group in part]
+    for group in sorted(groups):
+        if named.count(group) != 1: raise ValueError(f"group {group!r} stands {named.count(group)} times under verdicts in params.yaml; every group of strategies belongs to one family, or to `equivalence`")
 
 # %% ../nbs/12_ablation.ipynb #bce86491
 def products_of(slots) -> dict: # product name to (slot, spec, variant)

@@ -139,12 +139,12 @@ def costs(corpus, repeats):
     import matplotlib.pyplot as plt
     from merhan.ablation import read_params, read_strategies
     from merhan.costs import plot_costs, write_costs, write_gpu_costs
-    from merhan.evaluation import read_metrics, read_tables
+    from merhan.evaluation import read_costs, read_metrics, read_tables
     strategies = read_strategies(read_params(corpus))
     history = read_tables(corpus, strategies, "history")
     write_costs(corpus, strategies, {name: float(table.groupby(["fold", "seed"]).epoch.max().median()) for name, table in history.items()}, repeats)
     figure, axis = plt.subplots(figsize=(9, 9), layout="constrained")
-    plot_costs(json.loads(Path(f"costs/{corpus}.json").read_text()), read_metrics(corpus), axis)
+    plot_costs(read_costs(corpus), read_metrics(corpus), axis)
     figure.savefig(f"costs/{corpus}.svg")
     if torch.cuda.is_available(): write_gpu_costs()
 

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'BOUNDS', 'SYNTHETIC', 'CAVEATS', 'SIMPLE', 'ROWS', 'HEADLINE', 'probabilities', 'score',
-           'calibration_error', 'calibrated_error', 'pooled', 'jackknife', 'intervals', 'differences', 'per_class',
-           'confusion', 'parts', 'shared_training', 'metrics_of', 'rounded', 'write_json', 'interval_text', 'headline',
-           'compared', 'simple_rows', 'group_of', 'equal_scores', 'slots_of', 'arguments_of', 'changed_settings',
-           'read_metrics', 'read_configuration', 'read_tables', 'read_predictions', 'read_entry', 'parameter_count',
-           'write_empty', 'write_metrics', 'evaluate_model']
+           'calibration_error', 'calibrated_error', 'pooled', 'jackknife', 'reach_of', 'intervals', 'differences',
+           'per_class', 'confusion', 'parts', 'shared_training', 'metrics_of', 'rounded', 'write_json', 'interval_text',
+           'headline', 'compared', 'simple_rows', 'group_of', 'equal_scores', 'slots_of', 'arguments_of',
+           'changed_settings', 'read_metrics', 'read_costs', 'read_configuration', 'read_tables', 'read_predictions',
+           'read_entry', 'parameter_count', 'write_empty', 'write_metrics', 'evaluate_model']
 
 # %% ../nbs/11_evaluation.ipynb #0c441edf
 import json
@@ -72,10 +72,14 @@ def jackknife(
     sessions = sorted(tables[0].session.unique())
     whole = np.asarray(statistic(*tables), float)
     left = np.stack([np.asarray(statistic(*(t[t.session != s] for t in tables)), float) for s in sessions])
-    n = len(sessions)
-    error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0))
-    reach = stats.t.ppf((1 + level) / 2, n - 1) * error
+    reach = reach_of(left, level)
     return whole, whole - reach, whole + reach
+
+def reach_of(left, level=.95):
+    "Half the width of the interval of a statistic, of which `left` has the values with each session left out."
+    n = len(left)
+    error = np.sqrt((n - 1) / n * ((left - left.mean(0)) ** 2).sum(0))
+    return stats.t.ppf((1 + level) / 2, n - 1) * error
 
 # %% ../nbs/11_evaluation.ipynb #8e992852
 BOUNDS = dict(weighted_accuracy=(0, 100), unweighted_accuracy=(0, 100), weighted_f1=(0, 100), macro_f1=(0, 100), calibration_error=(0, 100), brier=(0, 2), log_loss=(0, np.inf))
@@ -197,7 +201,14 @@ def changed_settings(before, after) -> str: # lines of a unified diff
 # %% ../nbs/11_evaluation.ipynb #c7d4fc98
 def read_metrics(corpus) -> dict: # name to the content of its metrics file
     "All metrics files of a corpus."
-    return {p.stem: json.loads(p.read_text()) for p in sorted(Path("metrics").joinpath(corpus).glob("*.json"))}
+    found = {p.stem: json.loads(p.read_text()) for p in sorted(Path("metrics").joinpath(corpus).glob("*.json"))}
+    if not found: raise ValueError(f"there are no metrics in metrics/{corpus}; run the evaluate stage (`dvc repro`) from the root of the repository")
+    return found
+
+def read_costs(corpus) -> dict: # name to what was measured of it; empty where nothing was
+    "What `merhan costs` measured of the strategies of a corpus."
+    path = Path("costs")/f"{corpus}.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 def read_configuration(corpus, strategy, kind="single") -> dict: # kind: `single` or `stacks`
     "The resolved configuration of a strategy or of a stack."

@@ -156,8 +156,8 @@ def page_body(notebook, costs="") -> str: # HTML
 
 def costs_of(corpus, strategy) -> str: # markdown
     "What `costs/<corpus>.json` says of a strategy, beside the baseline."
-    path = Path("costs")/f"{corpus}.json"
-    found = json.loads(path.read_text()) if path.is_file() else {}
+    from merhan.evaluation import read_costs
+    found = read_costs(corpus)
     if strategy not in found: return ""
     units = dict(parameters="parameters", seconds_per_epoch="an epoch [s]", train_seconds="a training [s]", peak_memory_mb="memory in an epoch, at its highest [MB]", inference_ms="one turn [ms]")
     ratio = lambda r: f"{r['median']:.2f} ({r['low']:.2f} to {r['high']:.2f})" if r else ""
