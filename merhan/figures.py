@@ -31,11 +31,15 @@ def plot_confusion(table, axis):
     sns.heatmap(confusion(table), annot=True, fmt=".0f", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, ax=axis)
     axis.set(xlabel="predicted", ylabel="label")
 
-def plot_calibration(table, axis, bins=15):
-    "Accuracy against confidence in bins of equal mass; on the diagonal, confidence is deserved."
+def plot_calibration(table, axis, bins=15, null=False):
+    "Accuracy against confidence in bins of equal mass; on the diagonal, confidence is deserved. With `null`, a band where it would lie if it were, in 95 of 100 draws."
     _, p = probabilities(table)
     confidence, correct = p.max(1), (table.label == table.predicted).to_numpy()
     rows = np.array_split(np.argsort(confidence, kind="stable"), bins)
+    if null:
+        turns = max(1, len(table) // table.utterance.nunique()) # the seeds of a turn are one draw: its label is right for all or for none
+        band = np.array([np.quantile(100 * np.random.default_rng(0).binomial(max(1, len(r) // turns), confidence[r].mean(), 1000) / max(1, len(r) // turns), [.025, .975]) for r in rows])
+        axis.fill_between([100 * confidence[r].mean() for r in rows], *band.T, color="0.9", lw=0)
     axis.plot([0, 100], [0, 100], color="0.7", lw=1)
     axis.plot([100 * confidence[r].mean() for r in rows], [100 * correct[r].mean() for r in rows], marker="o", ms=4)
     axis.set(xlabel="confidence [%]", ylabel="correct [%]", xlim=(20, 100), ylim=(0, 100))

@@ -6,12 +6,11 @@
 __all__ = ['Variation', 'recalls', 'possible', 'variation_of', 'drawn', 'pooled_recalls', 'outcome', 'pooled_variance',
            'session_bootstrap', 'simulate', 'share', 'above', 'mean_share', 'detectable_of', 'at_planted']
 
-# %% ../nbs/12_simulation.ipynb #e5b8193d
+# %% ../nbs/12_simulation.ipynb #7e417413
 from dataclasses import dataclass
 
 import joblib
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from .evaluation import reach_of

@@ -8,12 +8,12 @@ __all__ = ['NODES', 'WEIGHTS', 'SHARES', 'MASSES', 'runs', 'prior_variance', 'mo
            'verdict', 'family_of', 'judged', 'prior_of', 'tested_family', 'last_words', 'cheaper', 'with_verdicts',
            'compared_pair', 'within_sessions']
 
-# %% ../nbs/11_verdicts.ipynb #59bdd7d7
+# %% ../nbs/11_verdicts.ipynb #71c65d12
 import numpy as np
 import pandas as pd
 from scipy import optimize, special, stats
 
-from .evaluation import group_of, jackknife, pooled, rounded
+from .evaluation import group_of, jackknife, rounded
 
 # %% ../nbs/11_verdicts.ipynb #35f759d5
 def runs(table) -> pd.DataFrame: # a row a fold, a column a seed: UA in percent
