@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_packages', 'check_machine', 'check_audio', 'check_text_encoder', 'check_corpus', 'check', 'run', 'pages',
-           'left_out', 'pins', 'selected', 'pipelines', 'requirements', 'readme', 'costs', 'try_command',
-           'predict_command', 'confirm', 'parser', 'main', 'dispatch']
+           'left_out', 'pins', 'cards', 'selected', 'pipelines', 'pdf', 'requirements', 'readme', 'costs',
+           'try_command', 'predict_command', 'compare', 'confirm', 'parser', 'main', 'dispatch']
 
 # %% ../nbs/16_command.ipynb #1d519788
 import argparse, json, platform, shutil, subprocess, sys
@@ -108,17 +108,39 @@ def pins(corpus):
     folder.mkdir(parents=True, exist_ok=True)
     for notebook in sorted(Path("nbs/pipeline").glob("*.ipynb")): (folder/notebook.stem).write_text("\n".join([stage_pin(notebook), *more.get(notebook.stem, [])]) + "\n")
 
+def cards(corpus):
+    "Execute the data card of a corpus, and the model card of the baseline and of every strategy or stack that helps."
+    from merhan.evaluation import read_metrics
+    from merhan.notebooks import run_stage
+    verdict = lambda content: content.get("against_baseline", {}).get("unweighted_accuracy", {}).get("verdict")
+    chosen = [name for name, content in read_metrics(corpus).items() if name == "baseline" or verdict(content) == "helps"]
+    folder = Path("reports")/corpus/"cards"
+    if folder.is_dir(): shutil.rmtree(folder)
+    run_stage("nbs/pipeline/data_card.ipynb", folder/"data.ipynb", dict(corpus=corpus))
+    for name in chosen: run_stage("nbs/pipeline/model_card.ipynb", folder/f"{name}.ipynb", dict(corpus=corpus, strategy=name, kind="single" if Path(f"configs/{corpus}/single/{name}.yaml").is_file() else "stacks"))
+
 def selected(corpus, strategy):
-    "Copy the metrics of a strategy, a stack or a simple model to `metrics/selected.json`."
+    "Copy the metrics of a strategy, a stack or a simple model to `metrics/selected.json`; its confusions and its mean learning curve go to `plots/`."
+    from merhan.evaluation import read_predictions, read_tables
     folder = Path("metrics")/corpus
     known = sorted(p.stem for p in folder.glob("*.json"))
     if strategy not in known: raise ValueError(f"there are no metrics of {strategy!r} on corpus {corpus}; choose `strategy` in params.yaml from {known}")
     shutil.copyfile(folder/f"{strategy}.json", "metrics/selected.json")
+    Path("plots").mkdir(exist_ok=True)
+    read_predictions(corpus, [strategy])[strategy][["label", "predicted"]].to_csv("plots/confusion.csv", index=False)
+    curves = ["train_loss", "validation_loss", "validation_ua"]
+    history = read_tables(corpus, [strategy], "history").get(strategy, pd.DataFrame(columns=["epoch", *curves]))
+    history.groupby("epoch")[curves].mean().round(4).reset_index().to_csv("plots/curves.csv", index=False)
 
 def pipelines():
     "Write pipelines/<corpus>/dvc.yaml for every corpus but the bundled one."
     from merhan.ablation import known_corpora, pipeline_text
     for corpus in known_corpora()[1:]: (Path("pipelines")/corpus/"dvc.yaml").write_text(pipeline_text(corpus))
+def pdf(pages):
+    "Print rendered papers as PDF beside their pages."
+    from merhan.notebooks import print_pages
+    print(f"{len(print_pages(pages))} papers printed in reports/site")
+
 def requirements():
     "Print what settings.ini asks for, one requirement a line: the input of `make lock`."
     from configparser import ConfigParser
@@ -169,6 +191,23 @@ def predict_command(recording, sentence, corpus, strategy, attention):
         print(f"attention of the first model: {attention}")
 
 # %% ../nbs/16_command.ipynb #454db434
+def compare(corpus, a, b):
+    "Print the paired test of two strategies: whether `a` differs from `b` on these sessions and on new ones."
+    from merhan.ablation import read_params
+    from merhan.evaluation import interval_text, read_predictions
+    from merhan.verdicts import compared_pair, pooled_ua
+    rules, tables = read_params(corpus)["verdicts"], read_predictions(corpus, [a, b])
+    for name in (a, b):
+        if name not in tables: raise ValueError(f"there are no predictions of {name!r} on corpus {corpus}; trained here: {sorted(p.stem for p in Path('work').joinpath(corpus).glob('*/predictions/*.parquet'))}")
+    found = compared_pair(tables, a, b, rules["level"], rules["margin"])
+    shared = found["runs"].columns
+    for name in (a, b): print(f"{name:<24} UA {pooled_ua(tables[name][tables[name].seed.isin(shared)]):5.1f} %")
+    print(f"\n{a} less {b}, {found['seeds']} seeds that both have, in points of UA:")
+    print(f"  95 % interval to new sessions   {interval_text(found['wide'])}\n  90 % interval                   {interval_text(found['narrow'])}; equivalent within ±{rules['margin']:g}")
+    print(f"  test over runs, these sessions  p = {found['p']:.4f}" if found["p"] is not None else "  test over runs: needs two seeds at least")
+    print(f"  the same by sign flips          p = {found['p_flips']:.4f}\n\nverdict: {a} {found['verdict']}" + (f", compared with {b}" if "h" in found["verdict"][0] else f": {a} and {b}"))
+    print("\n" + found["runs"].round(1).rename_axis("held out").rename_axis("difference of runs, by seed", axis=1).to_string())
+
 def confirm(corpus="demo", against="HEAD") -> int: # 0 where every headline metric is confirmed
     "Compare headline metrics here with those of a commit."
     from merhan.evaluation import HEADLINE, interval_text, read_metrics
@@ -199,6 +238,9 @@ def parser() -> argparse.ArgumentParser:
     part("run", "execute a stage notebook", (["stage"], dict(choices=sorted(p.stem for p in Path("nbs/pipeline").glob("*.ipynb")) or None)), corpus, (["--strategy"], dict(default=None)), (["--kind"], dict(default=None, choices=["single", "stacks"], help="a strategy by itself, or a stack")))
     part("pages", "execute the page of every strategy", corpus)
     part("pins", "check the parameters, and write the pin of every stage", corpus)
+    part("cards", "execute the data card, and the model cards of the baseline and of what helps", corpus)
+    part("compare", "print the paired test of two strategies", (["a"], dict(help="a strategy, a stack or a simple model")), (["b"], dict(help="what it is compared with")), corpus)
+    part("pdf", "print the rendered papers as PDF (needs Chromium)", (["pages"], dict(nargs="*", help="names of pages in reports/site, without .html; none: all papers")))
     part("selected", "copy the metrics of a strategy to metrics/selected.json", corpus, strategy)
     part("predict", "class probabilities of a recording", (["recording"], {}), (["--text"], dict(default="", help="what is said in it; needed unless the strategy only listens")), corpus, strategy, (["--attention"], dict(help="save the attention figure here (svg, png, pdf)")))
     part("try", "train a configuration, judge it on validation, log it", (["attempt"], dict(help="strategies and JSON deltas joined by ' + '; empty: the baseline")), corpus, (["--why"], dict(required=True, help="the reason to try it")), (["--seeds"], dict(type=int, default=3)))
@@ -220,7 +262,9 @@ def dispatch(given):
     "Call what was asked for."
     if given.command == "check": return check(given.corpus)
     if given.command == "run": return run(given.stage, given.corpus, given.strategy, given.kind)
-    if given.command in ("pages", "pins"): return globals()[given.command](given.corpus)
+    if given.command == "compare": return compare(given.corpus, given.a, given.b)
+    if given.command == "pdf": return pdf(given.pages)
+    if given.command in ("pages", "pins", "cards"): return globals()[given.command](given.corpus)
     if given.command == "selected": return selected(given.corpus, given.strategy)
     if given.command == "try": return try_command(given.corpus, given.attempt, given.why, given.seeds)
     if given.command == "costs": return costs(given.corpus, given.repeats)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'MANY', 'run_stage', 'check_parameters',
            'shown_progress', 'normal_form', 'stable', 'title_of', 'set_aside_formulas', 'with_formulas', 'page_body',
-           'costs_of', 'render_site', 'reading_order', 'links', 'index_body', 'readme_text']
+           'costs_of', 'print_pages', 'render_site', 'reading_order', 'links', 'index_body', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
 import ast, json, os, re, sys, threading, time
@@ -107,7 +107,7 @@ def title_of(notebook) -> str:
 STYLE = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fffefb; --soft: #6b6b6b; --line: #ddd8cc; --code: #f5f2ea; --link: #7a3b00 }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e3dc; --paper: #191816; --soft: #a09b90; --line: #3a3731; --code: #24221f; --link: #e0a060 } }
-@media print { nav, details.code { display: none } }
+@media print { :root { --ink: #000; --paper: #fff; --soft: #555; --line: #ccc; --code: #f4f4f4; --link: #000 } nav, details.code { display: none } body { max-width: none } table { display: table !important; font-size: 9px !important } img, svg, tr { break-inside: avoid } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 1rem 1.2rem 4rem; max-width: 50rem; font: 17px/1.6 Georgia, "Times New Roman", serif; color: var(--ink); background: var(--paper) }
 nav { font: 14px/1.8 system-ui, sans-serif; border-bottom: 1px solid var(--line); padding-bottom: .6rem; margin-bottom: 2rem }
@@ -116,7 +116,7 @@ a { color: var(--link) } a.anchor-link { display: none }
 h1, h2, h3 { font-family: system-ui, sans-serif; line-height: 1.25; font-weight: 650 } h1 { font-size: 1.9rem } h2 { font-size: 1.3rem; margin-top: 2.4rem }
 blockquote { margin: 0 0 1.5rem; color: var(--soft); font-style: italic }
 code, pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace } pre { overflow-x: auto; background: var(--code); padding: .6rem .8rem; border-radius: 4px } code { background: var(--code) } pre code { background: none }
-table { border-collapse: collapse; font: 13.5px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto; border: 0 } th, td { padding: .25rem .6rem; text-align: right; border: 0; border-bottom: 1px solid var(--line) } th:first-child, td:first-child { text-align: left }
+table { border-collapse: collapse; font: 13.5px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto; border: 0 } th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border: 0; border-bottom: 1px solid var(--line) } .dataframe th, .dataframe td { text-align: right } .dataframe tbody th { text-align: left }
 details.code { font: 13px system-ui, sans-serif; color: var(--soft); margin: .4rem 0 } details.code summary { cursor: pointer } details.code .jp-InputPrompt, .prompt, .jp-OutputPrompt, .output_prompt, .input_prompt { display: none }
 img, svg { max-width: 100%; height: auto } .output_svg, .jp-RenderedSVG, .output_png { background: #fff; border-radius: 4px } math[display=block] { margin: 1rem 0; overflow-x: auto }
 footer { margin-top: 4rem; border-top: 1px solid var(--line); font: 13px system-ui, sans-serif; color: var(--soft) }
@@ -166,7 +166,27 @@ def costs_of(corpus, strategy) -> str: # markdown
     return "\n".join(["| | here | baseline | ratio: median (middle half of rounds) |", "|---|---|---|---|", *rows, *long])
 
 # %% ../nbs/13_notebooks.ipynb #0a0f711f
-PAPERS = ("prepare", "model", "train", "evaluate", "report")
+PAPERS = ("report", "ablation", "inflation", "attention", "pairs", "simulation", "research", "architecture", "framework", "optimisation", "prepare", "model", "evaluate") # in reading order
+
+def print_pages(
+    pages=(),              # names without .html; none: every paper and card
+    target="reports/site", # of `render_site`
+) -> list:                 # of files written
+    "Print pages as PDF, with the Chromium that is installed."
+    import shutil, subprocess, tempfile
+    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if browser is None: raise ValueError("there is no Chromium here; install it (Debian: chromium), or print the pages of reports/site from a browser")
+    known = sorted(p.stem for p in Path(target).glob("*.html") if p.stem != "index")
+    chosen = list(pages) or [name for name in known if name.split("-")[-1] in PAPERS or "-cards-" in name]
+    strange = [name for name in chosen if name not in known]
+    if strange or not known: raise ValueError(f"{target} has no page {strange[0]!r}; it has {known}" if strange else f"{target} is empty; `merhan site` renders it")
+    made = []
+    for name in chosen:
+        page, out = (Path(target)/f"{name}.{kind}" for kind in ("html", "pdf"))
+        with tempfile.TemporaryDirectory() as profile: subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={out.resolve()}", page.resolve().as_uri()], check=True, capture_output=True, timeout=120)
+        if not out.is_file(): raise ValueError(f"{browser} wrote no {out}")
+        made.append(out)
+    return made
 
 def render_site(
     reports="reports",       # folder of executed notebooks, one folder a corpus
@@ -190,17 +210,16 @@ def render_site(
 
 def reading_order(path):
     "The bundled corpus first; within a corpus, the paper of its results, then data, model, training, evaluation, the rest."
-    order = ("report", *PAPERS[:-1])
-    stage = path.stem if path.stem in order else path.parent.name
-    return ("demo" not in path.parts, path.parts[1], order.index(stage) if stage in order else len(order), path.name)
+    stage = path.stem if path.stem in PAPERS else path.parent.name
+    return ("demo" not in path.parts, path.parts[1], PAPERS.index(stage) if stage in PAPERS else len(PAPERS), path.name)
 
 # %% ../nbs/13_notebooks.ipynb #d730270a
-MANY = ("strategies", "train") # folders with one page a strategy
+MANY = ("strategies", "train", "cards") # folders with one page a strategy
 
 def links(pages, here) -> str: # HTML
     "The papers of the same corpus as `here`, and the way home; pages of strategies are listed at home."
     folder = here.parts[1] if here else None
-    near = [(p, *v) for p, v in pages.items() if folder and p.parts[1] == folder and (p.parent.name not in MANY or p == here)]
+    near = [(p, *v) for p, v in pages.items() if folder and p.parts[1] == folder and (p.stem in PAPERS or p == here)]
     return '<a href="index.html"' + (' class="here"' if here is None else "") + ">merhan</a>" + " " + " ".join(f'<a href="{name}"{" class=here" if p == here else ""}>{escape(title)}</a>' for p, name, title in near)
 
 def index_body(pages) -> str: # HTML
@@ -208,8 +227,8 @@ def index_body(pages) -> str: # HTML
     from nbconvert.filters import markdown2html
     readme = Path("README.md").read_text() if Path("README.md").exists() else "# merhan"
     corpora = {}
-    for path, (name, title) in pages.items(): corpora.setdefault(path.parts[1], {}).setdefault(path.parent.name if path.parent.name in MANY else "papers", []).append(f'<a href="{name}">{escape(title.removeprefix("Training: "))}</a>')
-    heads = dict(papers="", strategies="Strategies, a page each: ", train="Training, a page each: ")
+    for path, (name, title) in pages.items(): corpora.setdefault(path.parts[1], {}).setdefault(path.parent.name if path.parent.name in MANY else "papers", []).append(f'<a href="{name}">{escape(title.removeprefix("Training: ").removeprefix("Model card: "))}</a>')
+    heads = dict(papers="", cards="Cards: ", strategies="Strategies, a page each: ", train="Training, a page each: ")
     part = lambda kind, found: f"<ul>{''.join(f'<li>{a}</li>' for a in found)}</ul>" if kind == "papers" else f"<p>{heads[kind]}{', '.join(found)}</p>"
     lists = "".join(f"<h3>{escape(corpus)}</h3>" + "".join(part(kind, kinds[kind]) for kind in heads if kind in kinds) for corpus, kinds in corpora.items())
     figures = "".join(f'<h3>Accuracy against cost, {escape(f.stem)}</h3>{f.read_text()}' for f in sorted(Path("costs").glob("*.svg")))

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['same', 'PROBES', 'CUES', 'IN_VOICE', 'IN_WORDS', 'shuffled', 'silent', 'exchanged', 'attending_to_padding', 'probed',
            'probe_strategy', 'read_cues', 'received', 'over_frames', 'with_null', 'rank_correlation', 'emotive_tokens',
-           'favour', 'attention_table', 'against_null', 'pairing', 'paired_trial']
+           'favour', 'attention_table', 'against_null', 'pairing', 'paired_trial', 'paired_trials']
 
-# %% ../nbs/18_probes.ipynb #bbaa91a9
+# %% ../nbs/18_probes.ipynb #e8362072
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -24,6 +25,7 @@ from .inference import Trained, frame_seconds, token_words
 from .loop import forward
 from .progress import progress
 from .simple import prediction_table
+from .slots import digest
 from .trial import run_trial, stored_sides
 
 # %% ../nbs/18_probes.ipynb #e6a6df04
@@ -110,7 +112,7 @@ def rank_correlation(track):
         return float(ranks @ other / size) if size else 0.
     return value
 
-# %% ../nbs/18_probes.ipynb #4ce1ae98
+# %% ../nbs/18_probes.ipynb #8dc7fb45
 def emotive_tokens(sentences, labels, neutral="neu", level=.01) -> set:
     "Tokens that go with an emotion other than neutral (χ² test on their presence), of tokenised sentences."
     known = sorted({t for s in sentences for t in s})
@@ -124,12 +126,12 @@ def emotive_tokens(sentences, labels, neutral="neu", level=.01) -> set:
     return {t for t in known if p[place[t]] < level and classes[int(share[:, place[t]].argmax())] != neutral and t[0] not in "[<"}
 
 def favour(emotive):
-    "A function of attention: how many times more a position of `emotive` is attended to than another one."
-    def value(attention): return float(attention[emotive].mean() / attention[~emotive].mean())
+    "A function of attention: the share of it that `emotive` positions receive, less their share of all positions, in points."
+    def value(attention): return 100 * float(attention[emotive].sum() / attention.sum() - emotive.mean())
     return value
 
-# %% ../nbs/18_probes.ipynb #ea9a6045
-def attention_table(config, folds, table, work, weights, prosody, draws=100) -> tuple: # one row a turn, model, map and cue; permuted means, one row a map, cue and draw
+# %% ../nbs/18_probes.ipynb #1526be4e
+def attention_table(config, folds, table, work, weights, prosody=None, draws=100) -> tuple: # one row a turn, model, map and cue; permuted means, one row a map, cue and draw
     "What the attention of every trained model of a strategy falls on, over all test turns, and the same for permuted attention."
     rows, null = [], []
     made = [f for f in folds if f.seed < config["seeds"]]
@@ -141,6 +143,7 @@ def attention_table(config, folds, table, work, weights, prosody, draws=100) -> 
         turns, emotive = stored_sides(trial_of(config, fold), fold, work)("test"), emotive_tokens([tokens[u] for u in fold.train], [labels[u] for u in fold.train])
         for u, frames, states in zip(turns.utterance, turns.audio, turns.text):
             maps = {name: w[0] for name, w in model(frames, states)[1].items()}
+            if prosody is None: track[u] = {}
             if u not in track: track[u] = {cue: over_frames(prosody[u].numpy()[:, channel], spacing, len(frames)) for cue, channel in (("energy", 2), ("pitch", 0))}
             special = np.array([t[0] in "[<" for t in tokens[u]]); marked = np.array([t in emotive for t in tokens[u]])[~special]
             for name, weights_of in received(maps, len(frames)).items():
@@ -158,7 +161,7 @@ def against_null(found, permuted) -> pd.DataFrame: # a row a map and cue: value,
     "Means over all turns and models, beside those of permuted attention."
     rows = {}
     for key, seen in found.groupby(["map", "cue"]):
-        null = permuted[(permuted.map == key[0]) & (permuted.cue == key[1])].value.to_numpy()
+        null = permuted[(permuted["map"] == key[0]) & (permuted.cue == key[1])].value.to_numpy()
         value, centre = seen.value.mean(), null.mean()
         rows[key] = dict(value=value, null=centre, null_low=np.quantile(null, .025), null_high=np.quantile(null, .975), p=(1 + (abs(null - centre) >= abs(value - centre)).sum()) / (1 + len(null)), turns=seen.utterance.nunique())
     return pd.DataFrame(rows).T.rename_axis(["map", "cue"])
@@ -182,3 +185,12 @@ def paired_trial(trial, fold, work, folder, words, device="auto") -> Path:
         return replace(turns, text=[text[words[u]] for u in turns.utterance])
     run_trial(trial["slots"], load, trial["classes"], fold.seed, folder, device)
     return Path(folder)
+
+# %% ../nbs/18_probes.ipynb #6501915b
+def paired_trials(trial, folds, work, words, jobs=1, note="", scratch="scratch") -> pd.DataFrame: # fold, seed, folder
+    "A trial of every fold on another pairing; what is done is skipped."
+    grid = pd.DataFrame([dict(fold=f.fold, seed=f.seed, folder=Path(scratch)/digest([trial, vars(f), words])) for f in folds])
+    calls = [joblib.delayed(paired_trial)(trial, f, work, folder, words) for f, folder in zip(folds, grid.folder)]
+    with joblib.parallel_config(backend="loky", n_jobs=jobs): found = joblib.Parallel(return_as="generator_unordered")(calls)
+    for _ in progress(found, len(calls), f"pairings{note}", "trial"): pass
+    return grid

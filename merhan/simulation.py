@@ -40,10 +40,11 @@ def possible(covariance) -> np.ndarray:
     values, vectors = np.linalg.eigh(covariance)
     return (vectors * np.clip(values, 0, None)) @ vectors.T
 
-# %% ../nbs/12_simulation.ipynb #5ae1d184
+# %% ../nbs/12_simulation.ipynb #ff4874fa
 def variation_of(control, others) -> Variation: # predictions of the baseline; of each strategy
     "The variation of a grid."
     base, each = recalls(control), np.stack([recalls(t) for t in others])
+    if min(base.shape[1], each.shape[2]) < 2: raise ValueError("one seed has no variance, so nothing can be simulated; protocol.seeds and protocol.baseline_seeds should be two at least")
     counts = control[control.seed == control.seed.min()].groupby(["fold", "label"]).size().unstack("label").to_numpy()
     apart = [x - x.mean(-2, keepdims=True) for x in (base, each)]
     freedom, ua = each.shape[1] * (each.shape[2] - 1), [x.mean(-1) for x in (base, each)]
@@ -133,14 +134,14 @@ def mean_share(hits) -> dict: # share, low, high, in percent
     reach = 1.96 * each.std(ddof=1) / np.sqrt(len(each))
     return dict(share=float(each.mean()), low=float(each.mean() - reach), high=float(each.mean() + reach))
 
-# %% ../nbs/12_simulation.ipynb #ab5f48e0
+# %% ../nbs/12_simulation.ipynb #15c5fe67
 def detectable_of(variation, level=.05, power=.8) -> np.ndarray: # points of UA, of each strategy
     "The smallest difference that the test should find, from how much runs scatter."
     v, n = variation, len(variation.turns)
     of_control = v.control_spread**2 / (n * v.control_seeds)
     errors, freedom = v.spread**2 / (n * v.seeds) + of_control, n * (v.seeds - 1)
-    scatter = np.log(v.spread**2).var(ddof=1)
-    worth = freedom + (2 / scatter if scatter > 1e-3 else 2000)
+    scatter = np.log(v.spread**2).var(ddof=1) if len(v.spread) > 1 else 0
+    worth = freedom + min(2 / max(scatter, 1e-9), (len(v.spread) - 1) * freedom)
     return detectable_t(critical_value(of_control / errors, worth, level), worth, power) * np.sqrt(errors)
 
 def at_planted(hits) -> np.ndarray: # of each replicate

@@ -21,21 +21,22 @@ def runs(table) -> pd.DataFrame: # a row a fold, a column a seed: UA in percent
     hit = (table.label == table.predicted).groupby([table.fold, table.seed, table.label]).mean()
     return 100 * hit.groupby(["fold", "seed"]).mean().unstack("seed")
 
-# %% ../nbs/11_verdicts.ipynb #7a1b6f30
+# %% ../nbs/11_verdicts.ipynb #e3f63d63
 def prior_variance(
     variances, # of the runs of each strategy
     freedom,   # degrees of freedom of each
-) -> tuple:    # variance, degrees of freedom: infinite where the variances scatter no more than by chance
+) -> tuple:    # variance, degrees of freedom: at most those of all other strategies together
     "Where the variances of strategies lie, and how alike they are (Smyth 2004, section 6.2)."
     variances = np.maximum(variances, 1e-12)
-    if len(variances) < 3: return float(np.mean(variances)), np.inf
+    most = (len(variances) - 1) * freedom
+    if len(variances) < 3: return float(np.mean(variances)), most
     shifted = np.log(variances) - special.digamma(freedom / 2) + np.log(freedom / 2)
     excess = shifted.var(ddof=1) - special.polygamma(1, freedom / 2)
-    if excess <= special.polygamma(1, 5e3): return float(np.mean(variances)), np.inf
-    half = optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, 5e3)
+    if excess <= special.polygamma(1, most / 2): return float(np.mean(variances)), most
+    half = optimize.brentq(lambda x: special.polygamma(1, x) - excess, 1e-3, most / 2)
     return float(np.exp(shifted.mean() + special.digamma(half) - np.log(half))), 2 * half
 
-def moderated(variance, freedom, prior) -> tuple: # variance, degrees of freedom
+def moderated(variance, freedom, prior) -> tuple: # variance, degrees of freedom; a prior of infinite worth is the variance of all
     "A variance drawn towards that of all strategies, and what it is worth then (Smyth 2004, equation 3)."
     common, worth = prior
     if np.isinf(worth): return common, np.inf
@@ -62,7 +63,7 @@ def critical_value(shares, freedom, level=.05) -> float:
     "The |t| that the largest of several exceeds with chance `level` where nothing differs."
     return float(optimize.brentq(lambda c: chance_of_larger(c, shares, freedom) - level, .1, 60, xtol=1e-6))
 
-# %% ../nbs/11_verdicts.ipynb #d07912ee
+# %% ../nbs/11_verdicts.ipynb #3f39a8f6
 def t_statistics(
     control, # [session, seed]: runs of the baseline
     others,  # [strategy, session, seed]
@@ -70,7 +71,7 @@ def t_statistics(
 ) -> tuple:  # difference, error, and the baseline's share in the error's square, of each strategy; degrees of freedom
     "Differences of means over all runs with their standard errors, sessions as blocks, variances moderated."
     own, freedom = others.var(-1, ddof=1).mean(-1), others.shape[1] * (others.shape[2] - 1)
-    of_control = moderated(control.var(-1, ddof=1).mean(), control.shape[0] * (control.shape[1] - 1), prior)[0] / control.size
+    of_control = (prior[0] if np.isinf(prior[1]) else control.var(-1, ddof=1).mean()) / control.size
     variance, worth = moderated(own, freedom, prior)
     error = np.sqrt(np.broadcast_to(variance, len(others)) / (others.shape[1] * others.shape[2]) + of_control)
     if np.isinf(worth): worth = len(others) * freedom + control.shape[0] * (control.shape[1] - 1)
@@ -139,7 +140,7 @@ def verdict(
     if -margin <= narrow["low"] and narrow["high"] <= margin: return "cost only" if cheaper else "equivalent"
     return "undecided"
 
-# %% ../nbs/11_verdicts.ipynb #417b5554
+# %% ../nbs/11_verdicts.ipynb #13aca6e2
 def family_of(params, name) -> str: # a name under `verdicts.families`, or `equivalence`
     "The family of a strategy or of a stack."
     group = group_of(params, name)
@@ -160,7 +161,7 @@ def judged(params, tables, costs=None) -> pd.DataFrame: # a row a strategy: fami
 def prior_of(others) -> tuple:
     "The prior variance of the runs of several strategies."
     freedom = {r.shape[0] * (r.shape[1] - 1) for r in others.values()}
-    if not others or 0 in freedom: return np.nan, np.inf
+    if not others or 0 in freedom: return np.nan, 0
     return prior_variance([float(r.var(axis=1, ddof=1).mean()) for r in others.values()], min(freedom))
 
 def tested_family(control, others, prior, rules) -> pd.DataFrame:
