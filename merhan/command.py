@@ -205,7 +205,7 @@ def compare(corpus, a, b):
     print(f"\n{a} less {b}, {found['seeds']} seeds that both have, in points of UA:")
     print(f"  95 % interval to new sessions   {interval_text(found['wide'])}\n  90 % interval                   {interval_text(found['narrow'])}; equivalent within ±{rules['margin']:g}")
     print(f"  test over runs, these sessions  p = {found['p']:.4f}" if found["p"] is not None else "  test over runs: needs two seeds at least")
-    print(f"  the same by sign flips          p = {found['p_flips']:.4f}\n\nverdict: {a} {found['verdict']}" + (f", compared with {b}" if "h" in found["verdict"][0] else f": {a} and {b}"))
+    print(f"  the same by sign flips          p = {found['p_flips']:.4f}\n\nverdict: " + (f"{a} {found['verdict']}, compared with {b}" if found["verdict"].startswith("h") else found["verdict"]))
     print("\n" + found["runs"].round(1).rename_axis("held out").rename_axis("difference of runs, by seed", axis=1).to_string())
 
 def confirm(corpus="demo", against="HEAD") -> int: # 0 where every headline metric is confirmed

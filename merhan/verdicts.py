@@ -63,7 +63,7 @@ def critical_value(shares, freedom, level=.05) -> float:
     "The |t| that the largest of several exceeds with chance `level` where nothing differs."
     return float(optimize.brentq(lambda c: chance_of_larger(c, shares, freedom) - level, .1, 60, xtol=1e-6))
 
-# %% ../nbs/11_verdicts.ipynb #3f39a8f6
+# %% ../nbs/11_verdicts.ipynb #7b9aefe6
 def t_statistics(
     control, # [session, seed]: runs of the baseline
     others,  # [strategy, session, seed]
@@ -85,7 +85,7 @@ def many_to_one(
 ) -> pd.DataFrame: # a row a strategy: difference, error, p, p_corrected, detectable
     "Each strategy against the baseline, corrected for their number: Dunnett's test on runs."
     each = np.stack([r.to_numpy() for r in others.values()])
-    if min(each.shape[2], control.shape[1]) < 2: return pd.DataFrame(dict(difference=each.mean((1, 2)) - control.mean(None)), index=list(others)).reindex(columns=["difference", "error", "p", "p_corrected", "detectable"])
+    if min(each.shape[2], control.shape[1]) < 2: return pd.DataFrame(dict(difference=each.mean((1, 2)) - control.mean(axis=None)), index=list(others)).reindex(columns=["difference", "error", "p", "p_corrected", "detectable"])
     difference, error, shares, freedom = t_statistics(control.to_numpy(), each, prior)
     t = abs(difference) / error
     needed = detectable_t(critical_value(shares, freedom, level), freedom, power)
@@ -195,7 +195,7 @@ def with_verdicts(metrics, words) -> dict:
         made[name] = metrics[name] | dict(against_baseline=against | dict(unweighted_accuracy=against["unweighted_accuracy"] | rounded(more)))
     return made
 
-# %% ../nbs/11_verdicts.ipynb #87abbfb7
+# %% ../nbs/11_verdicts.ipynb #c07286bd
 def compared_pair(tables, a, b, level=.05, margin=2.) -> dict: # difference (a less b), intervals, p, p by flips, verdict; one row a run
     "The paired comparison of two sets of predictions on the seeds that both have."
     shared = sorted(set(tables[a].seed) & set(tables[b].seed))
@@ -210,5 +210,5 @@ def within_sessions(apart) -> float|None: # None where there is one seed
     freedom = apart.shape[0] * (apart.shape[1] - 1)
     if not freedom: return None
     variance = float(apart.var(axis=1, ddof=1).mean())
-    if variance == 0: return 1. if apart.mean(None) == 0 else 0.
-    return float(2 * stats.t.sf(abs(apart.mean(None)) / np.sqrt(variance / apart.size), freedom))
+    if variance == 0: return 1. if apart.mean(axis=None) == 0 else 0.
+    return float(2 * stats.t.sf(abs(apart.mean(axis=None)) / np.sqrt(variance / apart.size), freedom))

@@ -1,12 +1,17 @@
 "What several tests need: the repository's root, the bundled corpus, a small prepared workplace, and a clone."
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+FEW = ("baseline", "audio_only", "text_only", "contextual_text", "gated_fusion")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -103,3 +108,66 @@ def copy_of_repository(target):
     for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "copy"]):
         subprocess.run(["git", *command], cwd=target, check=True)
     return target
+
+
+class Clone:
+    "A copy of the repository with commands that run in it, on its own package."
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.environment = os.environ | dict(PYTHONPATH=str(folder), PATH=f"{BIN}:{os.environ['PATH']}", GIT_AUTHOR_NAME="t", GIT_AUTHOR_EMAIL="t@example.org", GIT_COMMITTER_NAME="t", GIT_COMMITTER_EMAIL="t@example.org")
+
+    def run(self, *words, fails=False):
+        done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        assert fails or done.returncode == 0, f"{' '.join(words)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        return done
+
+    def repro(self, *words, fails=False):
+        "Run `dvc repro`; gives the stages that ran."
+        done = self.run("dvc", "repro", *words, fails=fails)
+        self.last = done
+        return re.findall(r"Running stage '(.+?)'", done.stdout)
+
+    def commit(self, message):
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+    def back(self):
+        "Everything as it was committed, the outputs of stages with it: from DVC's cache, so that nothing has to run."
+        self.run("git", "checkout", "-q", ".")
+        self.run("dvc", "checkout", "-q", "--force", "dvc.yaml", "data.dvc")
+
+    def edit(self, path, old, new):
+        path = self.folder / path
+        text = path.read_text()
+        assert old in text, f"{old!r} is not in {path}"
+        path.write_text(text.replace(old, new, 1))
+
+    def contents(self, *patterns):
+        return {str(p.relative_to(self.folder)): p.read_bytes() for pattern in patterns for p in sorted(self.folder.glob(pattern)) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    "A clone with a reduced protocol, reproduced once and committed."
+    made = Clone(copy_of_repository(tmp_path_factory.mktemp("clone")))
+    made.run("dvc", "pull", "data.dvc")
+    made.run("git", "rm", "-rq", "--ignore-unmatch", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
+    params = yaml.safe_load((made.folder / "params.yaml").read_text())
+    params["protocol"].update(seeds=2, baseline_seeds=2)
+    params["verdicts"].update(simulated=40)
+    params["inflation"].update(seeds=1, luck=2)
+    params["probes"].update(models=["baseline", "gated_fusion"])
+    params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
+    params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
+    params["strategies"] = {name: params["strategies"][name] for name in FEW}
+    params["stacks"] = dict(whatever_helped=dict(why="they may add up", source="ours", helped=["fusion"]))
+    params["simple"] = ["baseline", "whatever_helped"]
+    (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    own = made.folder / "pipelines/emodb_goemotions/params.yaml"
+    own.write_text(own.read_text().split("# Chosen on validation sessions")[0] + "only: [baseline, audio_only, text_only]\n")  # the reduced protocol's size, not this corpus's own
+    made.run("merhan", "pipelines")
+    ran = made.repro()
+    assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "simple", "train_stack@whatever_helped", "evaluate", "pages", "report"} <= set(ran)
+    made.commit("reduced")
+    return made

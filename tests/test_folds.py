@@ -85,18 +85,25 @@ def test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, monk
     assert not pd.read_parquet(clean / "result/test.parquet").equals(pd.read_parquet(dirty / "result/test.parquet")), "the poison was not applied"
 
 
-def test_a_leak_is_noticed(small, resolved, tmp_path, monkeypatch):
-    "The same test with a leak planted on purpose (statistics fitted on everything) must see a difference: it can fail."
+def test_a_planted_leak_makes_these_tests_fail(demo, small, resolved, tmp_path, monkeypatch):
+    "Leaks planted on purpose: a test speaker in training, and a scaler fitted on everything."
     import merhan.data
+    import merhan.trial
+    from merhan.slots import SLOTS
 
-    config, fold = resolved("baseline"), read_folds(small["work"] / "folds.json")[0]
-    clean = one_trial(config["trial"], fold, small["work"], tmp_path / "clean", "cpu")
-    audio, text = (Product(small["work"] / "features" / config["trial"]["products"][slot]["name"]) for slot in ("features", "text"))
-    everything = load_turns(fold.train + fold.test, small["table"], "4", audio, text)
-    original = Normaliser.fit
-    monkeypatch.setattr(merhan.data.Normaliser, "fit", lambda self, turns: original(self, everything))
-    leaked = one_trial(config["trial"], fold, small["work"], tmp_path / "leaked", "cpu")
-    assert everything_that_training_produces(clean)[0] != everything_that_training_produces(leaked)[0]
+    clean = merhan.data.one_fold
+    with monkeypatch.context() as patched:
+        def leaking(table, by, group, n, seed, sessions):
+            fold = clean(table, by, group, n, seed, sessions)
+            return replace(fold, train=fold.train + fold.test[:5])
+        patched.setattr(merhan.data, "one_fold", leaking)
+        for by in ("session", "speaker"):
+            with pytest.raises(AssertionError):
+                test_sides_share_no_speaker(demo, by)
+    with monkeypatch.context() as patched:
+        patched.setattr(merhan.trial, "fitted_normalisation", lambda config, load: SLOTS["normalisation"].build(config["normalisation"]).fit(load("train").with_turns(load("test"))))
+        with pytest.raises(AssertionError):
+            test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, patched)
 
 
 def test_same_seed_same_weights_here_and_in_processes(small, resolved, tmp_path):

@@ -36,3 +36,12 @@ def test_no_development_tool_is_imported():
 
 def test_every_module_has_its_notebook():
     assert set(ORDER) == {p.stem for p in (ROOT / "merhan").glob("*.py")} - {"__init__", "_modidx"}
+
+
+def test_mistakes_cannot_be_imported():
+    "What makes scores look better on purpose is reached by its own two notebooks alone."
+    for module in ORDER:
+        assert "merhan.inflation" not in set(imports(module)), module
+    assert ORDER["inflation"] > ORDER["command"], "it stands below everything that trains"
+    readers = {p.stem for p in (ROOT / "nbs/pipeline").glob("*.ipynb") if "merhan.inflation" in p.read_text()}
+    assert readers == {"leaks", "inflation"}
