@@ -1,10 +1,10 @@
-# make first-look · make repro · make test · make check · make costs · make lab · make site · make export · make lock
+# make first-look · make repro · make test · make check · make costs · make lab · make site · make pdf · make export · make lock
 SHELL := /bin/bash
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 .DEFAULT_GOAL := help
-.PHONY: help install first-look costs repro test check export lab site readme corpus lock clean
+.PHONY: help install first-look costs repro test check export lab site pdf readme corpus lock clean
 
 help:            ## show what can be made
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
@@ -53,6 +53,9 @@ lab: install     ## JupyterLab
 
 site: install    ## papers as pages: reports/site/index.html
 	merhan site
+
+pdf: site        ## papers as PDF beside their pages (needs Chromium)
+	merhan pdf
 
 readme: install  ## README.md from nbs/index.ipynb
 	merhan readme

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'MANY', 'run_stage', 'check_parameters',
            'shown_progress', 'normal_form', 'stable', 'title_of', 'set_aside_formulas', 'with_formulas', 'page_body',
-           'costs_of', 'print_pages', 'render_site', 'reading_order', 'links', 'index_body', 'readme_text']
+           'costs_of', 'render_site', 'reading_order', 'links', 'index_body', 'print_pages', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
 import ast, json, os, re, sys, threading, time
@@ -168,26 +168,6 @@ def costs_of(corpus, strategy) -> str: # markdown
 # %% ../nbs/13_notebooks.ipynb #0a0f711f
 PAPERS = ("report", "ablation", "inflation", "attention", "pairs", "simulation", "research", "architecture", "framework", "optimisation", "prepare", "model", "evaluate") # in reading order
 
-def print_pages(
-    pages=(),              # names without .html; none: every paper and card
-    target="reports/site", # of `render_site`
-) -> list:                 # of files written
-    "Print pages as PDF, with the Chromium that is installed."
-    import shutil, subprocess, tempfile
-    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if browser is None: raise ValueError("there is no Chromium here; install it (Debian: chromium), or print the pages of reports/site from a browser")
-    known = sorted(p.stem for p in Path(target).glob("*.html") if p.stem != "index")
-    chosen = list(pages) or [name for name in known if name.split("-")[-1] in PAPERS or "-cards-" in name]
-    strange = [name for name in chosen if name not in known]
-    if strange or not known: raise ValueError(f"{target} has no page {strange[0]!r}; it has {known}" if strange else f"{target} is empty; `merhan site` renders it")
-    made = []
-    for name in chosen:
-        page, out = (Path(target)/f"{name}.{kind}" for kind in ("html", "pdf"))
-        with tempfile.TemporaryDirectory() as profile: subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={out.resolve()}", page.resolve().as_uri()], check=True, capture_output=True, timeout=120)
-        if not out.is_file(): raise ValueError(f"{browser} wrote no {out}")
-        made.append(out)
-    return made
-
 def render_site(
     reports="reports",       # folder of executed notebooks, one folder a corpus
     target="reports/site",   # receives the pages
@@ -233,6 +213,27 @@ def index_body(pages) -> str: # HTML
     lists = "".join(f"<h3>{escape(corpus)}</h3>" + "".join(part(kind, kinds[kind]) for kind in heads if kind in kinds) for corpus, kinds in corpora.items())
     figures = "".join(f'<h3>Accuracy against cost, {escape(f.stem)}</h3>{f.read_text()}' for f in sorted(Path("costs").glob("*.svg")))
     return f"{markdown2html(readme)}<h2>Papers</h2>{lists}{figures}"
+
+# %% ../nbs/13_notebooks.ipynb #730899b9
+def print_pages(
+    pages=(),              # names without .html; none: every paper and card
+    target="reports/site", # of `render_site`
+) -> list:                 # of files written
+    "Print pages as PDF, with the Chromium that is installed."
+    import shutil, subprocess, tempfile
+    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if browser is None: raise ValueError("there is no Chromium here; install it (Debian: chromium), or print the pages of reports/site from a browser")
+    known = sorted(p.stem for p in Path(target).glob("*.html") if p.stem != "index")
+    chosen = list(pages) or [name for name in known if name.split("-")[-1] in PAPERS or "-cards-" in name]
+    strange = [name for name in chosen if name not in known]
+    if strange or not known: raise ValueError(f"{target} has no page {strange[0]!r}; it has {known}" if strange else f"{target} is empty; `merhan site` renders it")
+    made = []
+    for name in chosen:
+        page, out = (Path(target)/f"{name}.{kind}" for kind in ("html", "pdf"))
+        with tempfile.TemporaryDirectory() as profile: subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={out.resolve()}", page.resolve().as_uri()], check=True, capture_output=True, timeout=120)
+        if not out.is_file(): raise ValueError(f"{browser} wrote no {out}")
+        made.append(out)
+    return made
 
 # %% ../nbs/13_notebooks.ipynb #20108a26
 def readme_text(notebook="nbs/index.ipynb") -> str: # markdown

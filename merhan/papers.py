@@ -59,7 +59,7 @@ def reproduce(corpus, stage) -> str: # markdown
     pipeline = "" if corpus == "demo" else f"pipelines/{corpus}/dvc.yaml:"
     return f"`dvc repro -f -s {pipeline}{stage}` makes this page again from the tables it reads; `dvc repro{'' if corpus == 'demo' else f' {pipeline[:-1]}'}` makes those, too, where they are not up to date."
 
-# %% ../nbs/12_papers.ipynb #75bfec7d
+# %% ../nbs/12_papers.ipynb #084e8517
 def provenance(
     corpus, stage,
     models=("baseline",), # strategies whose trials the page reads
@@ -72,5 +72,5 @@ def provenance(
     base = configs["baseline"]["trial"]
     rows = {"code of this page": (Path("work")/corpus/"pins"/stage).read_text().split()[0], "labels and speakers": base["labels"], "splits": json.loads((Path("work")/corpus/"folds.json").read_text())["sha256"][:12],
             "baseline's configuration": digest(base["slots"]), "code of its trials": base["pin"], "features": ", ".join(f"`{p['name']}`" for p in base["products"].values()),
-            "trials": f"{len(trials)} of {len(configs)} {'strategy' if len(configs) == 1 else 'strategies'}, together `{digest(trials)}`", "libraries": ", ".join(f"{k} {v}" for k, v in base["versions"].items())}
+            "trials": f"{len(trials)} trials of {len(configs)} {'strategy' if len(configs) == 1 else 'strategies'}, together `{digest(trials)}`", "libraries": ", ".join(f"{k} {v}" for k, v in base["versions"].items())}
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value if '`' in value or name == 'libraries' else f'`{value}`'} |" for name, value in rows.items())
