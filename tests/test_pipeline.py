@@ -81,7 +81,7 @@ def test_selected_compares_without_training(clone):
 @pytest.mark.parametrize("old, new, message", [
     ("gated: {}", "gatde: {}", "strategy 'gated_fusion': slot 'fusion' has no component 'gatde'; choose from"),
     ("by: corpus", "by: turn", "choose from corpus, speaker, utterance"),
-    ("- fusion", "- fusoin", "stack 'whatever_helped' names 'fusoin'"),
+    ("helped:\n    - fusion", "helped:\n    - fusoin", "stack 'whatever_helped' names 'fusoin'"),
 ])
 def test_a_mistake_fails_before_anything_runs(clone, old, new, message):
     clone.edit("params.yaml", old, new)
