@@ -18,7 +18,7 @@ from .data import Fold
 from .evaluation import jackknife
 from .progress import progress
 from .simple import heard, joined_frames, simple_predictions
-from .slots import SLOTS, digest
+from .slots import SLOTS, digest, pin
 from .trial import assemble, inputs_of, normalised_sides, predictions, stored_sides
 from .verdicts import pooled_ua
 
@@ -45,7 +45,7 @@ def dirty_run(
     fold,             # of the splits above
     work,             # folder of the corpus's outputs
     place,            # receives the predictions, a parquet file; what is there is left alone
-    everything=False, # fit the normalisation on all turns
+    everything=False, # fit the normalisation on all turns; if not, and with clean splits, there is no mistake
     device="auto",
 ) -> Path:
     "Train and predict with a mistake."
@@ -67,7 +67,7 @@ def dirty_run(
 
 def dirty_runs(trial, made, table, work, jobs=1, note="", scratch="scratch", **mistake) -> pd.DataFrame:
     "Predictions of all folds and seeds with a mistake; interrupted, they go on where they were."
-    places = [Path(scratch)/"inflation"/f"{digest([trial, vars(f), mistake])}.parquet" for f in made]
+    places = [Path(scratch)/"inflation"/f"{digest([trial, vars(f), mistake, pin(dirty_run)])}.parquet" for f in made]
     calls = [joblib.delayed(dirty_run)(trial, f, work, place, **mistake) for f, place in zip(made, places)]
     with joblib.parallel_config(backend="loky", n_jobs=jobs): found = joblib.Parallel(return_as="generator_unordered")(calls)
     for _ in progress(found, len(calls), f"inflation{note}", "run"): pass

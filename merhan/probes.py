@@ -20,6 +20,7 @@ from scipy.stats import rankdata
 from sklearn.feature_selection import chi2
 
 from .data import Turns
+from .evaluation import jackknife
 from .grid import trial_of
 from .inference import Trained, frame_seconds, token_words
 from .loop import forward
@@ -35,7 +36,7 @@ def shuffled(turns, modality, rng) -> Turns:
     return replace(turns, **{modality: [values[i] for i in rng.permutation(len(values))]})
 
 def silent(turns, modality, rng) -> Turns:
-    "Take a modality away."
+    "Take a modality away: zeros, on turns that are normalised."
     return replace(turns, **{modality: [torch.zeros_like(v) for v in getattr(turns, modality)]})
 
 def exchanged(turns, rng) -> Turns:
@@ -98,10 +99,9 @@ def over_frames(values, spacing, frames, hop=.01) -> np.ndarray: # [frames]
     spans = [values[min(int(i * every), len(values) - 1):max(int((i + 1) * every), int(i * every) + 1)] for i in range(frames)]
     return np.array([float(np.mean(s)) if len(s) else np.nan for s in spans])
 
-def with_null(statistic, attention, draws, rng) -> np.ndarray: # [1 + draws]
-    "A statistic of attention, and after it that of permuted attention."
-    permuted = rng.permuted(np.tile(attention, (draws, 1)), axis=1)
-    return np.array([statistic(a) for a in (attention, *permuted)])
+def with_null(statistic, attention, shares) -> np.ndarray: # [1 + draws]
+    "A statistic of attention, and after it that of attention turned round by each of `shares` of its length."
+    return np.array([statistic(a) for a in (attention, *(np.roll(attention, int(s * len(attention))) for s in shares))])
 
 def rank_correlation(track):
     "A function of attention: its rank correlation with a track (Spearman)."
@@ -131,12 +131,12 @@ def favour(emotive):
     return value
 
 # %% ../nbs/18_probes.ipynb #1526be4e
-def attention_table(config, folds, table, work, weights, prosody=None, draws=100) -> tuple: # one row a turn, model, map and cue; permuted means, one row a map, cue and draw
-    "What the attention of every trained model of a strategy falls on, over all test turns, and the same for permuted attention."
+def attention_table(config, folds, table, work, weights, prosody=None, draws=100) -> tuple: # one row a turn, model, map and cue; means of attention turned round, one row a map, cue and draw
+    "What the attention of every trained model of a strategy falls on, over all test turns, and the same for attention turned round."
     rows, null = [], []
     made = [f for f in folds if f.seed < config["seeds"]]
     texts, labels = dict(zip(table.utterance, table.text)), dict(zip(table.utterance, table.emotion))
-    slots, rng = trial_of(config, made[0])["slots"], np.random.default_rng(0)
+    slots, shares = trial_of(config, made[0])["slots"], dict(zip(table.utterance, np.random.default_rng(0).random((len(table), draws))))
     spacing, tokens, track = frame_seconds(slots), {u: token_words(slots, t) for u, t in texts.items()}, {}
     for fold in progress(made, len(made), "attention", "model"):
         model = Trained(Path(weights)/f"fold-{fold.fold}_seed-{fold.seed}.safetensors")
@@ -150,20 +150,20 @@ def attention_table(config, folds, table, work, weights, prosody=None, draws=100
                 if name in IN_VOICE: tests = {cue: (rank_correlation(values), weights_of) for cue, values in track[u].items() if len(weights_of) > 3}
                 else: tests = {"emotive words": (favour(marked), weights_of[~special])} if 0 < marked.sum() < len(marked) else {}
                 for cue, (statistic, attention) in tests.items():
-                    values = with_null(statistic, attention, draws, rng)
+                    values = with_null(statistic, attention, shares[u])
                     rows.append(dict(utterance=u, fold=fold.fold, seed=fold.seed, map=name, cue=cue, value=values[0]))
                     null.append(values[1:])
     found = pd.DataFrame(rows).join(table.set_index("utterance")[["speaker", "session"]], on="utterance")
-    permuted = pd.concat([found[["map", "cue"]], pd.DataFrame(np.stack(null))], axis=1).groupby(["map", "cue"]).mean().stack().rename("value").rename_axis(["map", "cue", "draw"]).reset_index()
-    return found, permuted
+    turned = pd.concat([found[["map", "cue"]], pd.DataFrame(np.stack(null))], axis=1).groupby(["map", "cue"]).mean().stack().rename("value").rename_axis(["map", "cue", "draw"]).reset_index()
+    return found, turned
 
-def against_null(found, permuted) -> pd.DataFrame: # a row a map and cue: value, null, null_low, null_high, p, turns
-    "Means over all turns and models, beside those of permuted attention."
+def against_null(found, turned) -> pd.DataFrame: # a row a map and cue: value, low, high, null, null_low, null_high, p, turns
+    "Means over all turns and models with their interval to new sessions, beside those of attention turned round; `p` speaks of these turns and these models."
     rows = {}
     for key, seen in found.groupby(["map", "cue"]):
-        null = permuted[(permuted["map"] == key[0]) & (permuted.cue == key[1])].value.to_numpy()
-        value, centre = seen.value.mean(), null.mean()
-        rows[key] = dict(value=value, null=centre, null_low=np.quantile(null, .025), null_high=np.quantile(null, .975), p=(1 + (abs(null - centre) >= abs(value - centre)).sum()) / (1 + len(null)), turns=seen.utterance.nunique())
+        null = turned[(turned["map"] == key[0]) & (turned.cue == key[1])].value.to_numpy()
+        (value, low, high), centre = map(float, jackknife([seen], lambda t: t.value.mean())), null.mean()
+        rows[key] = dict(value=value, low=low, high=high, null=centre, null_low=np.quantile(null, .025), null_high=np.quantile(null, .975), p=(1 + (abs(null - centre) >= abs(value - centre)).sum()) / (1 + len(null)), turns=seen.utterance.nunique())
     return pd.DataFrame(rows).T.rename_axis(["map", "cue"])
 
 # %% ../nbs/18_probes.ipynb #19c4b20f

@@ -45,6 +45,7 @@ def variation_of(control, others) -> Variation: # predictions of the baseline; o
     "The variation of a grid."
     base, each = recalls(control), np.stack([recalls(t) for t in others])
     if min(base.shape[1], each.shape[2]) < 2: raise ValueError("one seed has no variance, so nothing can be simulated; protocol.seeds and protocol.baseline_seeds should be two at least")
+    if np.isnan(base).any() or np.isnan(each).any(): raise ValueError("a session has no turn of some class, so that class has no recall there and nothing can be simulated; use a label protocol (corpus.classes) whose classes every session has")
     counts = control[control.seed == control.seed.min()].groupby(["fold", "label"]).size().unstack("label").to_numpy()
     apart = [x - x.mean(-2, keepdims=True) for x in (base, each)]
     freedom, ua = each.shape[1] * (each.shape[2] - 1), [x.mean(-1) for x in (base, each)]
@@ -85,7 +86,7 @@ def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2.
     for name, prior in (("moderated", prior_variance(own, freedom)), ("pooled", (pooled_variance(runs_0, runs), np.inf))):
         difference, error, shares, worth = t_statistics(runs_0, runs, prior)
         t = abs(difference) / error
-        found[name] = np.array([x > 2 and chance_of_larger(x, shares, worth) < level for x in t])
+        found[name] = np.array([alone < level and chance_of_larger(x, shares, worth) < level for x, alone in zip(t, 2 * stats.t.sf(t, worth))]) # alone, a p is never larger
     whole, left = pooled_recalls(others.mean(2) - control.mean(1), variation.turns)
     wide, narrow = reach_of(left), reach_of(left, .9)
     of_control, of_control_left = pooled_recalls(control.mean(1), variation.turns)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NODES', 'WEIGHTS', 'SHARES', 'MASSES', 'runs', 'prior_variance', 'moderated', 'chance_of_larger', 'critical_value',
-           't_statistics', 'many_to_one', 'detectable_t', 'flipped', 'paired', 'narrow_interval', 'pooled_ua',
-           'verdict', 'family_of', 'judged', 'prior_of', 'tested_family', 'last_words', 'cheaper', 'with_verdicts',
+           't_statistics', 'many_to_one', 'detectable_t', 'flipped', 'paired', 'ua_interval', 'pooled_ua', 'verdict',
+           'family_of', 'judged', 'prior_of', 'tested_family', 'last_words', 'cheaper', 'with_verdicts',
            'compared_pair', 'within_sessions']
 
 # %% ../nbs/11_verdicts.ipynb #71c65d12
@@ -110,13 +110,15 @@ def flipped(
     return np.array([(largest >= seen - 1e-9).mean() for seen in size(differences.mean(1))])
 
 def paired(control, others) -> dict: # name to differences of paired runs
-    "Runs of each strategy less the baseline's runs of the same session and seed."
-    return {name: (r - control[r.columns]).to_numpy().ravel() for name, r in others.items()}
+    "Runs of each strategy less the baseline's runs of the same session and seed, for the seeds that all have."
+    shared = sorted(set(control).intersection(*others.values()))
+    if not shared: raise ValueError(f"the baseline and {', '.join(others)} have no seed in common, so their runs cannot be paired")
+    return {name: (r[shared] - control[shared]).to_numpy().ravel() for name, r in others.items()}
 
 # %% ../nbs/11_verdicts.ipynb #5276a606
-def narrow_interval(table, reference) -> dict: # difference, low, high, in points of UA
-    "The 90 % interval of a difference in UA to new sessions, which tests equivalence."
-    value, low, high = jackknife([table, reference], lambda a, b: pooled_ua(a) - pooled_ua(b), level=.9)
+def ua_interval(table, reference, level=.95) -> dict: # difference, low, high, in points of UA
+    "A difference in UA of the pooled folds, with its interval to new sessions; that of 90 % tests equivalence."
+    value, low, high = jackknife([table, reference], lambda a, b: pooled_ua(a) - pooled_ua(b), level=level)
     return dict(difference=float(value), low=float(low), high=float(high))
 
 def pooled_ua(table) -> float: # percent
@@ -130,11 +132,12 @@ def verdict(
     wide,         # low, high: 95 % interval
     narrow,       # low, high: 90 % interval
     margin,       # in points, within which a difference is none
-    cheaper=False,# whether the interval of its cost lies below the baseline's
+    tested=None,  # the difference of means over runs that `p` speaks of; where its sign is not that of the pooled one, nothing is said
+    cheaper=False, # whether the interval of its cost lies below the baseline's
     level=.05,
 ) -> str:
     "What can be said of a difference, in a word or two."
-    if p is not None and p < level:
+    if p is not None and p < level and (tested is None or tested * wide["difference"] > 0):
         word = "helps" if wide["difference"] > 0 else "hurts"
         return word if wide["low"] > 0 or wide["high"] < 0 else f"{word} here"
     if -margin <= narrow["low"] and narrow["high"] <= margin: return "cost only" if cheaper else "equivalent"
@@ -145,7 +148,9 @@ def family_of(params, name) -> str: # a name under `verdicts.families`, or `equi
     "The family of a strategy or of a stack."
     group = group_of(params, name)
     if group in params["verdicts"]["equivalence"]: return "equivalence"
-    return next(family for family, groups in params["verdicts"]["families"].items() if group in groups)
+    families = [family for family, groups in params["verdicts"]["families"].items() if group in groups]
+    if not families: raise ValueError(f"{name} is of group {group!r}, which is neither in verdicts.families nor in verdicts.equivalence of params.yaml")
+    return families[0]
 
 def judged(params, tables, costs=None) -> pd.DataFrame: # a row a strategy: family, p, p_corrected, p_flips, error, detectable, narrow_low, narrow_high, verdict
     "The verdict on every strategy and every stack of a corpus, from predictions on the test sides."
@@ -168,16 +173,15 @@ def tested_family(control, others, prior, rules) -> pd.DataFrame:
     "The test of one family, and its check by flips."
     return many_to_one(control, others, prior, rules["level"]).assign(p_flips=flipped(list(paired(control, others).values())))
 
-def last_words(params, tables, tested, costs) -> dict: # column to values
+def last_words(params, tables, families, costs) -> dict: # column to values
     "Intervals and verdicts of strategies whose family was tested."
     rules, narrow, words = params["verdicts"], [], []
-    for name, row in tested.iterrows():
+    for name, row in families.iterrows():
         table, control = tables[name], tables["baseline"]
         if row.family == "equivalence": control = control[control.seed.isin(table.seed.unique())]
-        value, low, high = jackknife([table, control], lambda a, b: pooled_ua(a) - pooled_ua(b))
-        narrow.append(narrow_interval(table, control))
-        p = None if pd.isna(row.p_corrected) else row.p_corrected
-        words.append(verdict(p, dict(difference=float(value), low=float(low), high=float(high)), narrow[-1], rules["margin"], bool(cheaper((costs or {}).get(name))), rules["level"]))
+        narrow.append(ua_interval(table, control, .9))
+        p, tested = (None, None) if pd.isna(row.p_corrected) else (row.p_corrected, row.difference)
+        words.append(verdict(p, ua_interval(table, control), narrow[-1], rules["margin"], tested, bool(cheaper((costs or {}).get(name))), rules["level"]))
     return dict(narrow_low=[n["low"] for n in narrow], narrow_high=[n["high"] for n in narrow], verdict=words)
 
 def cheaper(cost, below=.9) -> list: # what is cheaper
@@ -200,10 +204,10 @@ def compared_pair(tables, a, b, level=.05, margin=2.) -> dict: # difference (a l
     "The paired comparison of two sets of predictions on the seeds that both have."
     shared = sorted(set(tables[a].seed) & set(tables[b].seed))
     one, other = (tables[name][tables[name].seed.isin(shared)] for name in (a, b))
-    value, low, high = jackknife([one, other], lambda x, y: pooled_ua(x) - pooled_ua(y))
-    wide, apart = dict(difference=float(value), low=float(low), high=float(high)), runs(one) - runs(other)
-    narrow, p = narrow_interval(one, other), within_sessions(apart)
-    return dict(wide=wide, narrow=narrow, p=p, p_flips=float(flipped([apart.to_numpy().ravel()])[0]), seeds=len(shared), verdict=verdict(p, wide, narrow, margin, level=level), runs=apart)
+    apart, wide, narrow = runs(one) - runs(other), ua_interval(one, other), ua_interval(one, other, .9)
+    p = within_sessions(apart)
+    word = verdict(p, wide, narrow, margin, tested=float(apart.mean(axis=None)), level=level)
+    return dict(wide=wide, narrow=narrow, p=p, p_flips=float(flipped([apart.to_numpy().ravel()])[0]), seeds=len(shared), verdict=word, runs=apart)
 
 def within_sessions(apart) -> float|None: # None where there is one seed
     "p of the mean of paired differences [session, seed] against their variance within sessions (Student's t)."

@@ -1,4 +1,6 @@
 "Scores agree with two other implementations; chance is chance; on made-up grids intervals cover, families rarely err, and planted effects are found."
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from merhan.evaluation import intervals, score
 from merhan.simulation import Variation, above, at_planted, detectable_of, mean_share, share, simulate
-from merhan.verdicts import compared_pair, many_to_one, prior_variance, runs
+from merhan.verdicts import compared_pair, family_of, many_to_one, paired, prior_variance, runs
 
 CLASSES = ["ang", "hap", "neu", "sad"]
 
@@ -83,6 +85,14 @@ def test_a_planted_effect_is_found_with_the_stated_power(variation):
     assert share(at_planted(none["equivalent"]))["low"] < 5, "a difference of the margin is called equivalent too often"
 
 
+def test_equivalence_is_found_where_runs_hardly_scatter_and_rarely_at_the_margin(variation):
+    calm = replace(variation, spread=np.full(10, 0.6), control_spread=0.6, interaction=0.1 * np.eye(4))
+    same, at_margin = simulate(calm, 200), simulate(calm, 400, np.eye(10) * 2, seed=1)
+    assert mean_share(same["equivalent"])["low"] > 90
+    wrong = at_planted(at_margin["equivalent"])
+    assert above(wrong, 0.05) > 0.01, share(wrong)
+
+
 def test_the_estimate_of_what_is_detectable_is_that_of_the_simulation(variation):
     "From one made-up grid the metrics would state nearly what the variation implies."
     from merhan.simulation import drawn
@@ -94,6 +104,19 @@ def test_the_estimate_of_what_is_detectable_is_that_of_the_simulation(variation)
         prior = prior_variance(others.var(-1, ddof=1).mean(-1), 10)
         stated.append(many_to_one(pd.DataFrame(control), {n: pd.DataFrame(r) for n, r in enumerate(others)}, prior).detectable.mean())
     assert np.mean(stated) == pytest.approx(detectable_of(variation).mean(), rel=0.08)
+
+
+def test_runs_are_paired_by_the_seeds_that_both_have():
+    control, other = (runs(predictions(number, seeds=seeds)) for number, seeds in ((0, 3), (1, 4)))
+    assert np.allclose(paired(control, {"x": other})["x"], (other[[0, 1, 2]] - control).to_numpy().ravel())
+    with pytest.raises(ValueError, match="no seed in common"):
+        paired(control, {"x": other[[3]]})
+
+
+def test_a_group_without_a_family_is_an_error():
+    params = dict(strategies={"new": dict(group="magic")}, stacks={}, verdicts=dict(families=dict(accuracy=["training"]), equivalence=["cost"]))
+    with pytest.raises(ValueError, match="new is of group 'magic'.*verdicts.families"):
+        family_of(params, "new")
 
 
 def test_a_strategy_does_not_beat_itself():
