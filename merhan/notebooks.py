@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'MANY', 'run_stage', 'check_parameters',
            'shown_progress', 'normal_form', 'stable', 'title_of', 'set_aside_formulas', 'with_formulas', 'page_body',
-           'costs_of', 'render_site', 'reading_order', 'links', 'index_body', 'print_pages', 'readme_text']
+           'costs_of', 'render_site', 'footer_of', 'reading_order', 'links', 'index_body', 'print_pages', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
 import ast, json, os, re, sys, threading, time
@@ -184,9 +184,17 @@ def render_site(
     for stale in target.glob("*.html"): stale.unlink()
     for path, notebook in notebooks.items():
         nav = links(pages, path)
-        (target/pages[path][0]).write_text(PAGE.format(title=escape(pages[path][1]), style=style, links=nav, body=page_body(notebook, costs_of(notebook.metadata.get("parameters", {}).get("corpus"), notebook.metadata.get("parameters", {}).get("strategy"))), footer=f"Executed notebook: {path}"))
+        (target/pages[path][0]).write_text(PAGE.format(title=escape(pages[path][1]), style=style, links=nav, body=page_body(notebook, costs_of(notebook.metadata.get("parameters", {}).get("corpus"), notebook.metadata.get("parameters", {}).get("strategy"))), footer=footer_of(notebook, path)))
     (target/"index.html").write_text(PAGE.format(title="merhan", style=style, links=links(pages, None), body=index_body(pages), footer="Rendered by <code>make site</code>"))
     return [target/"index.html", *(target/name for name, _ in pages.values())]
+
+def footer_of(notebook, path) -> str: # HTML
+    "Where a page comes from and, if it does not say so itself, which command makes it again."
+    if any(c.cell_type == "markdown" and c.source.startswith("## Reproduce") for c in notebook.cells): return f"Executed notebook: {path}"
+    corpus, given = path.parts[1], notebook.metadata.get("parameters", {})
+    stage = f"train{'_stack' if given.get('kind') == 'stacks' else ''}@{path.stem}" if path.parent.name == "train" else path.stem
+    command = "make corpus" if corpus == "corpus" else f"dvc repro -f -s {'' if corpus == 'demo' else f'pipelines/{corpus}/dvc.yaml:'}{stage}"
+    return f"Executed notebook: {path}, made by <code>{command}</code>"
 
 def reading_order(path):
     "The bundled corpus first; within a corpus, the paper of its results, then data, model, training, evaluation, the rest."
