@@ -25,12 +25,12 @@ from .trial import fitted_normalisation, stored_sides
 # %% ../nbs/15_simple.ipynb #968be86f
 def audio_vector(frames, stack=1) -> np.ndarray: # [2 * channels]
     "Mean and deviation of each coefficient over a turn; `stack` frames that were joined are taken apart."
-    flat = frames.reshape(-1, frames.shape[1] // stack).numpy()
+    flat = frames.double().reshape(-1, frames.shape[1] // stack).numpy()
     return np.concatenate([flat.mean(0), flat.std(0)])
 
 def text_vector(states) -> np.ndarray: # [channels]
     "Mean state of the words of a turn."
-    return states.numpy().mean(0)
+    return states.double().numpy().mean(0)
 
 # %% ../nbs/15_simple.ipynb #c99bd2a3
 AUDIO_C, TEXT_C = (.1, 1., 10., 100.), (.005, .05, .5, 5.)
@@ -42,7 +42,7 @@ def audio_svm(C, smallest):
 
 def text_regression(C, smallest):
     "Logistic regression on scaled mean states."
-    return make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight="balanced", max_iter=5000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=C, class_weight="balanced", solver="newton-cg", tol=1e-8, max_iter=5000))
 
 def fit_choosing(make, grid, train, validation):
     "The model of `grid` with the best UA on the validation side; each is fitted on the training side."
