@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ENVIRONMENT', 'KERNEL', 'STYLE', 'PAGE', 'FOLDED', 'PAPERS', 'MANY', 'run_stage', 'check_parameters',
            'shown_progress', 'normal_form', 'stable', 'title_of', 'set_aside_formulas', 'with_formulas', 'page_body',
-           'costs_of', 'render_site', 'footer_of', 'reading_order', 'links', 'index_body', 'print_pages', 'readme_text']
+           'costs_of', 'footer_of', 'render_site', 'reading_order', 'links', 'index_body', 'print_pages', 'readme_text']
 
 # %% ../nbs/13_notebooks.ipynb #c402ca64
 import ast, json, os, re, sys, threading, time
@@ -165,6 +165,15 @@ def costs_of(corpus, strategy) -> str: # markdown
     long = [f"| {what}, long turns | {found[strategy]['at_length'][key]:,.4g} | {found['baseline']['at_length'][key]:,.4g} | {ratio(found[strategy]['at_length']['ratio'].get(key))} |" for key, what in (("seconds_per_step", "a step [s]"), ("peak_memory_mb", "memory in a step, at its highest [MB]")) if "at_length" in found[strategy]]
     return "\n".join(["| | here | baseline | ratio: median (middle half of rounds) |", "|---|---|---|---|", *rows, *long])
 
+# %% ../nbs/13_notebooks.ipynb #3753757d
+def footer_of(notebook, path) -> str: # HTML
+    "Where a page comes from and, if it does not say so itself, which command makes it again."
+    if any(c.cell_type == "markdown" and c.source.startswith("## Reproduce") for c in notebook.cells): return f"Executed notebook: {path}"
+    corpus, kind = path.parts[1], notebook.metadata.get("parameters", {}).get("kind")
+    stage = f"train{'_stack' if kind == 'stacks' else ''}@{path.stem}" if path.parent.name == "train" else dict(strategies="pages", cards="cards").get(path.parent.name, path.stem)
+    command = "make corpus" if corpus == "corpus" else f"dvc repro -f -s {'' if corpus == 'demo' else f'pipelines/{corpus}/dvc.yaml:'}{stage}"
+    return f"Executed notebook: {path}, made by <code>{command}</code>"
+
 # %% ../nbs/13_notebooks.ipynb #0a0f711f
 PAPERS = ("report", "ablation", "inflation", "attention", "pairs", "simulation", "research", "architecture", "framework", "optimisation", "prepare", "model", "evaluate") # in reading order
 
@@ -187,14 +196,6 @@ def render_site(
         (target/pages[path][0]).write_text(PAGE.format(title=escape(pages[path][1]), style=style, links=nav, body=page_body(notebook, costs_of(notebook.metadata.get("parameters", {}).get("corpus"), notebook.metadata.get("parameters", {}).get("strategy"))), footer=footer_of(notebook, path)))
     (target/"index.html").write_text(PAGE.format(title="merhan", style=style, links=links(pages, None), body=index_body(pages), footer="Rendered by <code>make site</code>"))
     return [target/"index.html", *(target/name for name, _ in pages.values())]
-
-def footer_of(notebook, path) -> str: # HTML
-    "Where a page comes from and, if it does not say so itself, which command makes it again."
-    if any(c.cell_type == "markdown" and c.source.startswith("## Reproduce") for c in notebook.cells): return f"Executed notebook: {path}"
-    corpus, given = path.parts[1], notebook.metadata.get("parameters", {})
-    stage = f"train{'_stack' if given.get('kind') == 'stacks' else ''}@{path.stem}" if path.parent.name == "train" else path.stem
-    command = "make corpus" if corpus == "corpus" else f"dvc repro -f -s {'' if corpus == 'demo' else f'pipelines/{corpus}/dvc.yaml:'}{stage}"
-    return f"Executed notebook: {path}, made by <code>{command}</code>"
 
 def reading_order(path):
     "The bundled corpus first; within a corpus, the paper of its results, then data, model, training, evaluation, the rest."

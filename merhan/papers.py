@@ -57,7 +57,7 @@ def references(*keys) -> str: # markdown
 def reproduce(corpus, stage) -> str: # markdown
     "The command that makes one page again from the tables it reads."
     pipeline = "" if corpus == "demo" else f"pipelines/{corpus}/dvc.yaml:"
-    return f"`dvc repro -f -s {pipeline}{stage}` makes this page again from the tables it reads; `dvc repro{'' if corpus == 'demo' else f' {pipeline[:-1]}'}` makes those, too, where they are not up to date."
+    return f"`dvc repro -f -s {pipeline}{stage}` makes this page again from what it reads; `dvc repro{'' if corpus == 'demo' else f' {pipeline[:-1]}'}` makes that, too, where it is not up to date."
 
 # %% ../nbs/12_papers.ipynb #084e8517
 def provenance(

@@ -15,7 +15,7 @@ from scipy import stats
 
 from .evaluation import reach_of
 from .progress import progress
-from .verdicts import chance_of_larger, critical_value, detectable_t, flipped, moderated, prior_variance, t_statistics
+from .verdicts import chance_of_larger, critical_value, detectable_t, flipped, moderated, prior_variance, t_statistics, verdict
 
 # %% ../nbs/12_simulation.ipynb #4ee63a70
 @dataclass
@@ -82,19 +82,21 @@ def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2.
     control, others = drawn(variation, rng, effects, in_sessions)
     runs_0, runs = control.mean(-1), others.mean(-1)
     own, freedom = runs.var(-1, ddof=1).mean(-1), runs.shape[1] * (runs.shape[2] - 1)
-    found = {}
+    found, said = {}, {}
     for name, prior in (("moderated", prior_variance(own, freedom)), ("pooled", (pooled_variance(runs_0, runs), np.inf))):
         difference, error, shares, worth = t_statistics(runs_0, runs, prior)
         t = abs(difference) / error
-        found[name] = np.array([alone < level and chance_of_larger(x, shares, worth) < level for x, alone in zip(t, 2 * stats.t.sf(t, worth))]) # alone, a p is never larger
+        p = [chance_of_larger(x, shares, worth) if alone < level else alone for x, alone in zip(t, 2 * stats.t.sf(t, worth))] # alone, a p is never larger than corrected
+        found[name], said[name] = np.array(p) < level, list(zip(p, difference))
     whole, left = pooled_recalls(others.mean(2) - control.mean(1), variation.turns)
     wide, narrow = reach_of(left), reach_of(left, .9)
     of_control, of_control_left = pooled_recalls(control.mean(1), variation.turns)
-    excludes = abs(whole) > wide
+    interval = lambda value, reach: dict(difference=value, low=value - reach, high=value + reach)
+    words = np.array([verdict(p, interval(*w), interval(*n), margin, tested, level=level) for (p, tested), w, n in zip(said["moderated"], zip(whole, wide), zip(whole, narrow))])
     resampled = session_bootstrap(others.mean(2) - control.mean(1), variation.turns, rng)
     true = np.asarray(effects, float)
-    return dict(found=found["moderated"], found_pooled=found["pooled"], helps=found["moderated"] & excludes, covered=abs(whole - true) <= wide, covered_bootstrap=(resampled[0] <= true) & (true <= resampled[1]),
-                control_covered=abs(of_control) <= reach_of(of_control_left), equivalent=abs(whole) + narrow <= margin, by_flips=flipped((runs - runs_0[None, :, :runs.shape[2]]).reshape(len(runs), -1)) < level if flips else np.zeros(len(runs), bool))
+    return dict(found=found["moderated"], found_pooled=found["pooled"], helps=np.isin(words, ["helps", "hurts"]), covered=abs(whole - true) <= wide, covered_bootstrap=(resampled[0] <= true) & (true <= resampled[1]),
+                control_covered=abs(of_control) <= reach_of(of_control_left), equivalent=words == "equivalent", within=abs(whole) + narrow <= margin, by_flips=flipped((runs - runs_0[None, :, :runs.shape[2]]).reshape(len(runs), -1)) < level if flips else np.zeros(len(runs), bool))
 
 def pooled_variance(control, others) -> float:
     "One variance for the runs of all strategies and the baseline, as Dunnett has it."

@@ -132,7 +132,7 @@ def verdict(
     wide,         # low, high: 95 % interval
     narrow,       # low, high: 90 % interval
     margin,       # in points, within which a difference is none
-    tested=None,  # the difference of means over runs that `p` speaks of; where its sign is not that of the pooled one, nothing is said
+    tested=None,  # the difference of means over runs that `p` speaks of; where its sign is not that of the pooled one, `p` counts for nothing
     cheaper=False, # whether the interval of its cost lies below the baseline's
     level=.05,
 ) -> str:

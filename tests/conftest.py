@@ -157,7 +157,7 @@ def clone(tmp_path_factory):
     params["protocol"].update(seeds=2, baseline_seeds=2)
     params["verdicts"].update(simulated=40)
     params["inflation"].update(seeds=1, luck=2)
-    params["probes"].update(models=["baseline", "gated_fusion"])
+    params["probes"].update(models=["baseline", "gated_fusion"], pairings=2)
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
     params["strategies"] = {name: params["strategies"][name] for name in FEW}

@@ -89,8 +89,9 @@ def test_equivalence_is_found_where_runs_hardly_scatter_and_rarely_at_the_margin
     calm = replace(variation, spread=np.full(10, 0.6), control_spread=0.6, interaction=0.1 * np.eye(4))
     same, at_margin = simulate(calm, 200), simulate(calm, 400, np.eye(10) * 2, seed=1)
     assert mean_share(same["equivalent"])["low"] > 90
-    wrong = at_planted(at_margin["equivalent"])
-    assert above(wrong, 0.05) > 0.01, share(wrong)
+    within = at_planted(at_margin["within"])  # the rule of strategies that are tested for nothing else
+    assert above(within, 0.05) > 0.01 and within.any(), share(within)
+    assert (at_margin["within"] | ~at_margin["equivalent"]).all(), "equivalent is said outside the margin"
 
 
 def test_the_estimate_of_what_is_detectable_is_that_of_the_simulation(variation):

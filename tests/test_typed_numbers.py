@@ -57,7 +57,7 @@ def test_readme_is_what_its_notebook_says():
             assert not re.findall(NUMBER, without_what_may_be_typed("".join(cell["source"]))), cell["source"]
 
 
-PAPERS = ("report", "ablation", "inflation", "attention", "pairs", "simulation", "research", "architecture", "framework", "optimisation", "model_card", "data_card")
+PAPERS = ("report", "ablation", "inflation", "attention", "pairs", "simulation", "research", "architecture", "framework", "optimisation", "prepare", "model", "evaluate", "model_card", "data_card")
 
 
 @pytest.mark.parametrize("name", PAPERS)
