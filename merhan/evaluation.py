@@ -147,7 +147,7 @@ def write_json(content, path):
 SYNTHETIC = "The corpus is synthetic speech with emotions made by rule: its figures show that the method runs and what it can tell apart here, and are no evidence about people."
 CAVEATS = dict(
     demo=SYNTHETIC, first_look=SYNTHETIC,
-    emodb_goemotions="Real voices (EMO-DB, acted, German) are paired with real sentences (GoEmotions, English) of the same class. Given the class, the two modalities are independent by construction: nothing is claimed from this corpus about fusion, attention or dialogue. An encoder that is adapted reads labelled sentences from GoEmotions' training part: more labels, from where the corpus's own sentences come from.",
+    emodb_goemotions="Real voices (EMO-DB, acted, German) are paired with real sentences (GoEmotions, English) of the same class. Given the class, the two modalities are independent by construction: what fusion and attention do here describes this pairing, and is no evidence of how a person's voice and words go together. An adapted encoder also reads labelled sentences of GoEmotions' training part; the corpus's own sentences come from its other parts.",
 )
 SIMPLE = dict(late_fusion="simple models, late fusion", audio_svm="frame statistics, SVM", text_regression="word states, regression")
 ROWS = dict(baseline="MER-HAN, audio and text", audio_only="MER-HAN, audio only", text_only="MER-HAN, text only") | SIMPLE # of the main table
