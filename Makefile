@@ -42,7 +42,6 @@ check: install   ## the quick part of the tests: export, clean, lint, fast tests
 test: install    ## everything: export, clean, notebooks, tests, the whole pipeline in a temporary clone
 	dvc pull --quiet data.dvc
 	ruff check merhan tests
-	OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --do_print
 	pytest -q -n 3 --dist loadfile tests
 
 costs: install   ## measure time and memory of every strategy, one fresh process after another (leave the machine alone meanwhile)
