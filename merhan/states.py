@@ -13,8 +13,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import nn
 
+from .progress import progress
 from .slots import digest, pin, text
 
 # %% ../nbs/02_states.ipynb #92571d35
@@ -110,12 +112,13 @@ def adapted(
     arguments = dict(model_name=model_name, max_tokens=max_tokens, epochs=epochs, lr=lr, batch_size=batch_size, most=most)
     weights = sorted(Path(model_name).glob("*.safetensors")) if Path(model_name).is_dir() else []
     kept = Path("scratch/adapted")/digest([arguments, [file_sha256(p) for p in (sentences, *weights)], torch.__version__, pin(fine_tuned, balanced_rows)])
-    if not (kept/"model.safetensors").is_file():
-        tokenizer, encoder = fine_tuned(balanced_rows(pd.read_csv(sentences), most), **arguments)
-        partial = kept.with_name(f"{kept.name}-{os.getpid()}")
-        tokenizer.save_pretrained(partial); encoder.save_pretrained(partial)
-        shutil.rmtree(kept, ignore_errors=True)
-        os.replace(partial, kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{kept}.lock"):
+        if not (kept/"model.safetensors").is_file():
+            partial = kept.with_suffix(".partial")
+            for unfinished in (kept, partial): shutil.rmtree(unfinished, ignore_errors=True)
+            for part in fine_tuned(balanced_rows(pd.read_csv(sentences), most), **arguments): part.save_pretrained(partial)
+            os.replace(partial, kept)
     return SentenceStates(*load_text_model(str(kept)), max_tokens)
 
 def balanced_rows(table, most):
@@ -137,14 +140,13 @@ def fine_tuned(rows, model_name, max_tokens, epochs, lr, batch_size, most):
     steps = epochs * -(-len(rows) // batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1., (step + 1) / (.1 * steps), (steps - step) / steps) if steps else 1.)
     encoder.train()
-    for _ in range(epochs):
-        for start in range(0, len(rows), batch_size):
-            chosen = rows.iloc[start:start + batch_size]
-            tokens = tokenizer(list(chosen.text), return_tensors="pt", truncation=True, padding=True, max_length=max_tokens)
-            weight = tokens["attention_mask"][..., None].float()
-            mean = (encoder(**tokens).last_hidden_state * weight).sum(1) / weight.sum(1)
-            F.cross_entropy(head(mean), torch.tensor([labels.index(l) for l in chosen.label])).backward()
-            optimizer.step(); schedule.step(); optimizer.zero_grad()
+    for start in progress([*range(0, len(rows), batch_size)] * epochs, steps, f"{model_name}, adapted", "batch"):
+        chosen = rows.iloc[start:start + batch_size]
+        tokens = tokenizer(list(chosen.text), return_tensors="pt", truncation=True, padding=True, max_length=max_tokens)
+        weight = tokens["attention_mask"][..., None].float()
+        mean = (encoder(**tokens).last_hidden_state * weight).sum(1) / weight.sum(1)
+        F.cross_entropy(head(mean), torch.tensor([labels.index(l) for l in chosen.label])).backward()
+        optimizer.step(); schedule.step(); optimizer.zero_grad()
     torch.set_num_threads(threads)
     return tokenizer, encoder
 
