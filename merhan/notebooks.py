@@ -168,10 +168,11 @@ def costs_of(corpus, strategy) -> str: # markdown
 # %% ../nbs/13_notebooks.ipynb #3753757d
 def footer_of(notebook, path) -> str: # HTML
     "Where a page comes from and, if it does not say so itself, which command makes it again."
+    from merhan.papers import stage_name
     if any(c.cell_type == "markdown" and c.source.startswith("## Reproduce") for c in notebook.cells): return f"Executed notebook: {path}"
     corpus, kind = path.parts[1], notebook.metadata.get("parameters", {}).get("kind")
     stage = f"train{'_stack' if kind == 'stacks' else ''}@{path.stem}" if path.parent.name == "train" else dict(strategies="pages", cards="cards").get(path.parent.name, path.stem)
-    command = "make corpus" if corpus == "corpus" else f"dvc repro -f -s {'' if corpus == 'demo' else f'pipelines/{corpus}/dvc.yaml:'}{stage}"
+    command = "make corpus" if corpus == "corpus" else f"dvc repro -f -s {stage_name(corpus, stage)}"
     return f"Executed notebook: {path}, made by <code>{command}</code>"
 
 # %% ../nbs/13_notebooks.ipynb #0a0f711f

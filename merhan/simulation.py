@@ -82,20 +82,20 @@ def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2.
     control, others = drawn(variation, rng, effects, in_sessions)
     runs_0, runs = control.mean(-1), others.mean(-1)
     own, freedom = runs.var(-1, ddof=1).mean(-1), runs.shape[1] * (runs.shape[2] - 1)
-    found, said = {}, {}
-    for name, prior in (("moderated", prior_variance(own, freedom)), ("pooled", (pooled_variance(runs_0, runs), np.inf))):
+    def tested(prior): # corrected p, difference of means over runs
         difference, error, shares, worth = t_statistics(runs_0, runs, prior)
         t = abs(difference) / error
-        p = [chance_of_larger(x, shares, worth) if alone < level else alone for x, alone in zip(t, 2 * stats.t.sf(t, worth))] # alone, a p is never larger than corrected
-        found[name], said[name] = np.array(p) < level, list(zip(p, difference))
+        return np.array([chance_of_larger(x, shares, worth) if alone < level else alone for x, alone in zip(t, 2 * stats.t.sf(t, worth))]), difference # alone, a p is never larger than corrected
+    p, over_runs = tested(prior_variance(own, freedom))
+    of_pooled, _ = tested((pooled_variance(runs_0, runs), np.inf))
     whole, left = pooled_recalls(others.mean(2) - control.mean(1), variation.turns)
     wide, narrow = reach_of(left), reach_of(left, .9)
     of_control, of_control_left = pooled_recalls(control.mean(1), variation.turns)
     interval = lambda value, reach: dict(difference=value, low=value - reach, high=value + reach)
-    words = np.array([verdict(p, interval(*w), interval(*n), margin, tested, level=level) for (p, tested), w, n in zip(said["moderated"], zip(whole, wide), zip(whole, narrow))])
+    words = np.array([verdict(one, interval(value, w), interval(value, n), margin, mean, level=level) for one, mean, value, w, n in zip(p, over_runs, whole, wide, narrow)])
     resampled = session_bootstrap(others.mean(2) - control.mean(1), variation.turns, rng)
     true = np.asarray(effects, float)
-    return dict(found=found["moderated"], found_pooled=found["pooled"], helps=np.isin(words, ["helps", "hurts"]), covered=abs(whole - true) <= wide, covered_bootstrap=(resampled[0] <= true) & (true <= resampled[1]),
+    return dict(found=p < level, found_pooled=of_pooled < level, helps=np.isin(words, ["helps", "hurts"]), covered=abs(whole - true) <= wide, covered_bootstrap=(resampled[0] <= true) & (true <= resampled[1]),
                 control_covered=abs(of_control) <= reach_of(of_control_left), equivalent=words == "equivalent", within=abs(whole) + narrow <= margin, by_flips=flipped((runs - runs_0[None, :, :runs.shape[2]]).reshape(len(runs), -1)) < level if flips else np.zeros(len(runs), bool))
 
 def pooled_variance(control, others) -> float:
