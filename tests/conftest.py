@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -149,8 +150,18 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    "A clone with a reduced protocol, reproduced once and committed."
-    made = Clone(copy_of_repository(tmp_path_factory.mktemp("clone")))
+    "A clone with a reduced protocol, reproduced and committed: once for all workers, then copied, so that each file of tests has its own."
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reduced"
+    with FileLock(f"{made}.lock"):
+        if not made.is_dir():
+            reproduced(made.with_suffix(".partial")).rename(made)
+    return Clone(shutil.copytree(made, tmp_path_factory.mktemp("clone") / "merhan", symlinks=True))
+
+
+def reproduced(folder):
+    "A copy of the repository in `folder`, its protocol reduced, every stage run."
+    made = Clone(copy_of_repository(folder))
     made.run("dvc", "pull", "data.dvc")
     made.run("git", "rm", "-rq", "--ignore-unmatch", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
     params = yaml.safe_load((made.folder / "params.yaml").read_text())
@@ -170,4 +181,4 @@ def clone(tmp_path_factory):
     ran = made.repro()
     assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "simple", "train_stack@whatever_helped", "evaluate", "pages", "report"} <= set(ran)
     made.commit("reduced")
-    return made
+    return folder

@@ -55,10 +55,11 @@ def test_a_changed_feature_and_a_corrected_label_are_noticed(clone):
 
 
 def test_one_parameter_trains_with_that_value(clone):
-    clone.run("dvc", "exp", "run", "-S", "baseline.optimizer.adamw.lr=0.003", "train@baseline")
+    clone.run("dvc", "exp", "run", "-S", "baseline.optimizer.adamw.lr=0.003", "evaluate")
     card = json.loads(next((clone.folder / "work/demo/single/weights/baseline").glob("*.json")).read_text())
     assert card["config"]["optimizer"]["adamw"]["lr"] == 0.003
     assert "lr: 0.003" in (clone.folder / "configs/demo/single/baseline.yaml").read_text()
+    assert "unweighted_accuracy" in clone.run("dvc", "metrics", "diff").stdout
     trials = len(list((clone.folder / "scratch").glob("*/result")))
     clone.run("git", "checkout", "-q", ".")
     assert "train@baseline" in clone.repro("train@baseline")
