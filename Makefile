@@ -36,6 +36,7 @@ export: install  ## notebooks to merhan/ and pipelines/
 	merhan pipelines
 
 check: install   ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
+	dvc pull --quiet data.dvc
 	pytest -q tests/test_export.py tests/test_layers.py tests/test_params.py tests/test_padding.py tests/test_specification.py
 	ruff check merhan tests
 
