@@ -58,6 +58,7 @@ def stage_name(corpus, stage) -> str:
     "A stage as `dvc repro` wants it named: of another corpus, with the file of its pipeline."
     return stage if corpus == "demo" else f"pipelines/{corpus}/dvc.yaml:{stage}"
 
+# %% ../nbs/12_papers.ipynb #bcf9ac86
 def reproduce(corpus, stage) -> str: # markdown
     "The command that makes one page again from the tables it reads."
     whole = " ".join(["dvc repro", *stage_name(corpus, stage).split(":")[:-1]])

@@ -155,16 +155,18 @@ def clone(tmp_path_factory):
     made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reduced"
     with FileLock(f"{made}.lock"):
         if not made.is_dir():
-            reproduced(made.with_suffix(".partial")).rename(made)
+            partial = made.with_suffix(".partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            run_reduced(Clone(copy_of_repository(partial)))
+            partial.rename(made)
     return Clone(shutil.copytree(made, tmp_path_factory.mktemp("clone") / "merhan", symlinks=True))
 
 
-def reproduced(folder):
-    "A copy of the repository in `folder`, its protocol reduced, every stage run."
-    made = Clone(copy_of_repository(folder))
-    made.run("dvc", "pull", "data.dvc")
-    made.run("git", "rm", "-rq", "--ignore-unmatch", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
-    params = yaml.safe_load((made.folder / "params.yaml").read_text())
+def run_reduced(clone):
+    "Reduce the protocol of a clone, run every stage, commit."
+    clone.run("dvc", "pull", "data.dvc")
+    clone.run("git", "rm", "-rq", "--ignore-unmatch", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
+    params = yaml.safe_load((clone.folder / "params.yaml").read_text())
     params["protocol"].update(seeds=2, baseline_seeds=2)
     params["verdicts"].update(simulated=40)
     params["inflation"].update(seeds=1, luck=2)
@@ -174,11 +176,10 @@ def reproduced(folder):
     params["strategies"] = {name: params["strategies"][name] for name in FEW}
     params["stacks"] = dict(whatever_helped=dict(why="they may add up", source="ours", helped=["fusion"]))
     params["simple"] = ["baseline", "whatever_helped"]
-    (made.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    own = made.folder / "pipelines/emodb_goemotions/params.yaml"
+    (clone.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    own = clone.folder / "pipelines/emodb_goemotions/params.yaml"
     own.write_text(own.read_text().split("# Chosen on validation sessions")[0] + "only: [baseline, audio_only, text_only]\n")  # the reduced protocol's size, not this corpus's own
-    made.run("merhan", "pipelines")
-    ran = made.repro()
+    clone.run("merhan", "pipelines")
+    ran = clone.repro()
     assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "simple", "train_stack@whatever_helped", "evaluate", "pages", "report"} <= set(ran)
-    made.commit("reduced")
-    return folder
+    clone.commit("reduced")
