@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 .DEFAULT_GOAL := help
-.PHONY: help install first-look costs repro test check export lab site pdf readme corpus lock clean
+.PHONY: help install data first-look costs repro test check export lab site pdf readme corpus lock clean
 
 help:            ## show what can be made
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
@@ -19,13 +19,14 @@ help:            ## show what can be made
 
 install: .venv/installed  ## a .venv with every version of requirements.lock
 
-first-look: install ## the baseline alone on the bundled corpus, from recordings to its paper (some minutes)
+data: install    ## the bundled corpus, from the store beside it
 	dvc pull --quiet data.dvc
+
+first-look: data ## the baseline alone on the bundled corpus, from recordings to its paper (some minutes)
 	dvc repro pipelines/first_look/dvc.yaml
 	merhan site
 
-repro: install   ## regenerate every result, then render the papers (the whole grid of strategies)
-	dvc pull --quiet data.dvc
+repro: data      ## regenerate every result, then render the papers (the whole grid of strategies)
 	dvc repro
 	merhan site
 	-merhan confirm
@@ -35,13 +36,11 @@ export: install  ## notebooks to merhan/ and pipelines/
 	nbdev_clean
 	merhan pipelines
 
-check: install   ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
-	dvc pull --quiet data.dvc
+check: data      ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
 	pytest -q tests/test_export.py tests/test_layers.py tests/test_params.py tests/test_padding.py tests/test_specification.py
 	ruff check merhan tests
 
-test: install    ## everything: export, clean, notebooks, tests, the whole pipeline in a temporary clone
-	dvc pull --quiet data.dvc
+test: data       ## everything: export, clean, notebooks, tests, the whole pipeline in a temporary clone
 	ruff check merhan tests
 	pytest -q -n 3 --dist loadfile tests
 
