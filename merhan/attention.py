@@ -35,7 +35,8 @@ def scaled_dot_product_attention(
     return weights @ value, weights
 
 def fused_kernel(query, key, value, real, dropout_rate):
-    "The same without the weights, by a kernel that never holds all of them (Dao et al. 2022); it wants an axis of heads, and on a CPU no dropout."
+    """The same without the weights, by a kernel that never holds all of them (Dao et al. 2022);
+    it wants an axis of heads, and on a CPU no dropout."""
     if query.dim() == 3:
         query, key, value = (x[:, None] for x in (query, key, value))
         real = None if real is None else real[:, None]
@@ -65,7 +66,9 @@ class Heads(nn.Module):
         if channels % heads: raise ValueError(f"{heads} heads do not divide {channels} channels")
         self.channels, self.heads, self.dropout, self.fused = channels, heads, dropout, fused
         self.kept = tuple(range(heads)) # of which there are queries, keys and values; pruning leaves fewer
-        self.gate = None                # a factor for each head [heads], or for each turn and head, where its importance is asked for
+        self.gate = (
+            None  # a factor for each head [heads], or for each turn and head, where its importance is asked for
+        )
 
     def forward(self, query, key, value, real=None, need_weights=True):
         "Attended values [batch, target, channels], and weights averaged over heads."
@@ -142,7 +145,8 @@ class CrossModalAttention(nn.Module):
                Float[Tensor, "batch token hidden_dim"],  # what text gathered from audio
                Float[Tensor, "batch frame token"]|None,  # audio to text
                Float[Tensor, "batch token frame"]|None]: # text to audio
-        audio, text = (x.view_as(x) for x in (audio_features, text_features)) # nodes of their own: gradients of the projections add up before they meet a residual's
+        # nodes of their own: gradients of the projections add up before they meet a residual's
+        audio, text = (x.view_as(x) for x in (audio_features, text_features))
         words = self.audio_query(audio), self.text_key(text), self.text_value(text)
         voice = self.text_query(text), self.audio_key(audio), self.audio_value(audio)
         from_text, audio_to_text = self.audio_attend(*words, text_real, need_weights)
@@ -168,7 +172,7 @@ class GlobalInterModalAttention(nn.Module):
         audio_real:Bool[Tensor, "batch frame"]|None=None, # True where a frame is data
         text_real:Bool[Tensor, "batch token"]|None=None,  # True where a token is data
         need_weights:bool=True,                           # False: no map; the fused path where it is asked for
-    ) -> tuple[Float[Tensor, "batch both hidden_dim"], Float[Tensor, "batch both both"]|None]: # frames first, then tokens
+    ) -> tuple[Float[Tensor, "batch both hidden_dim"], Float[Tensor, "batch both both"]|None]: # states; a map
         real = joined_real(audio_features, text_features, audio_real, text_real)
         x = torch.cat([audio_features, text_features], dim=1)
         return self.attend(self.query(x), self.key(x), self.value(x), real, need_weights)
@@ -180,7 +184,9 @@ def joined_real(audio, text, audio_real, text_real):
     return torch.cat([full(audio, audio_real), full(text, text_real)], dim=1)
 
 # %% ../nbs/20_attention.ipynb #projections
-PROJECTIONS = dict(attend=("query", "key", "value"), audio_attend=("audio_query", "text_key", "text_value"), text_attend=("text_query", "audio_key", "audio_value"))
+PROJECTIONS = dict(
+    attend=("query", "key", "value"), audio_attend=("audio_query", "text_key", "text_value"),
+    text_attend=("text_query", "audio_key", "audio_value"))
 
 def attention_heads(model) -> dict: # name to (block, its `Heads`, names of its projections)
     "Every place of a model where heads attend, by its name."
@@ -206,7 +212,9 @@ def pruned_heads(model) -> dict: # name of `attention_heads` to the heads that s
 
 def fewer_rows(linear, rows):
     "A linear layer with some of the outputs of another."
-    small = nn.Linear(linear.in_features, len(rows), device=linear.weight.device).requires_grad_(linear.weight.requires_grad)
+    small = nn.Linear(linear.in_features, len(rows), device=linear.weight.device).requires_grad_(
+        linear.weight.requires_grad
+    )
     with torch.no_grad():
         small.weight.copy_(linear.weight[rows])
         small.bias.copy_(linear.bias[rows])

@@ -37,7 +37,9 @@ def spec_augment(
         frames = batch.audio_features.clone()
         channels = frames.shape[2]
         if channels % stack:
-            raise ValueError(f"spec_augment: frames of {channels} channels cannot be {stack} stacked ones; `stack` has to be that of the features")
+            raise ValueError(
+                f"spec_augment: frames of {channels} channels cannot be {stack} stacked ones; `stack` has "
+                "to be that of the features")
         bands = channels // stack
         band = torch.arange(channels) % bands
         for turn, length in zip(frames, batch.audio_lengths.tolist()):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .iemocap import extract_emotion_from_evaluation, extract_transcriptions, iemocap # noqa: F401 (the specification's names are found here, too)
+from .iemocap import (  # noqa: F401 (the specification's names are found here, too)
+    extract_emotion_from_evaluation, extract_transcriptions, iemocap)
 from .layout import written
 from .manifest import manifest # noqa: F401 (it registers itself)
 from .params import ABOUT
@@ -69,7 +70,9 @@ def read_sentences(
     if reader not in SENTENCES:
         raise ValueError(f"there is no reader of sentences {reader!r}; choose from {sorted(SENTENCES)}")
     if not Path(path).is_file():
-        raise ValueError(f"there is no {path} with sentences for adaptation; see `adaptation` in the corpus's parameters")
+        raise ValueError(
+            f"there is no {path} with sentences for adaptation; see `adaptation` in the corpus's "
+            "parameters")
     table = SENTENCES[reader](path)
     to_class = source.get("labels") or {name: name for name in names}
     table = table.assign(label=table.label.map(to_class)).dropna()

@@ -35,7 +35,9 @@ def measured_trial(corpus, strategy, epochs=3) -> dict: # parameters, seconds_pe
     place = Place(corpus)
     spec, fold = place.configuration(strategy)["trial"], place.folds()[0]
     _, train, validation = normalised_sides(spec["slots"], stored_sides(spec, fold, place.work))
-    run = assemble(spec["slots"], inputs_of(train), len(class_names(spec["classes"])), 0, train, validation, device="cpu")
+    run = assemble(
+        spec["slots"], inputs_of(train), len(class_names(spec["classes"])), 0, train, validation, device="cpu"
+    )
     generator = torch.Generator().manual_seed(0)
     def epoch():
         for batch in run.train_dataloader: run.step(run, augmented(batch, run.augment, generator))
@@ -47,7 +49,9 @@ def measured_trial(corpus, strategy, epochs=3) -> dict: # parameters, seconds_pe
             inputs = validation.batch([i]).inputs
             turns.append(timed(lambda: trained(**inputs, need_weights=False)))
     parameters = sum(p.numel() for p in trained.parameters())
-    return dict(parameters=parameters, seconds_per_epoch=min(seconds[1:]), peak_memory_mb=tensor_mb(epoch), inference_ms=1000 * float(np.median(turns[10:])))
+    return dict(
+        parameters=parameters, seconds_per_epoch=min(seconds[1:]), peak_memory_mb=tensor_mb(epoch),
+        inference_ms=1000 * float(np.median(turns[10:])))
 
 def timed(work) -> float: # [s]
     "How long a piece of work takes."
@@ -74,27 +78,47 @@ SIXTEEN = dict(bf16="bfloat16", fp16="float16")
 def way_of(slots) -> dict: # fused, checkpointing, dtype
     "How a configuration computes the network, whatever it computes."
     network, attention, step = (next(iter(slots[slot].values())) for slot in ("model", "attention", "step"))
-    return dict(fused=attention["fused"], checkpointing=network["checkpointing"], dtype=SIXTEEN.get(step.get("dtype"), "float32"))
+    return dict(
+        fused=attention["fused"], checkpointing=network["checkpointing"],
+        dtype=SIXTEEN.get(step.get("dtype"), "float32"))
 
 def measured_steps(
     hidden_dim, frames, tokens, batch, channels,       # sizes
-    states=None, encoder=None,                         # channels of given word states; or the folder of a text encoder that is trained along
+    states=None,                                       # channels of given word states
+    encoder=None,                                      # or the folder of a text encoder that is trained along
     fused=False, checkpointing=False, dtype="float32", # the way it is computed
     steps=3, device="cpu",
 ) -> dict: # seconds_per_step, peak_memory_mb
     "Training steps of MER-HAN on random turns, all of one length."
     if (states is None) == (encoder is None):
-        raise ValueError("measured_steps takes either states, the channels of given word states, or encoder, the folder of a text encoder")
+        raise ValueError(
+            "measured_steps takes either states, the channels of given word states, or encoder, the "
+            "folder of a text encoder")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net = MERHAN(channels, encoder, hidden_dim, 4, text_states_dim=states, fused=fused, checkpointing=checkpointing).to(device).train()
+    net = (
+        MERHAN(
+            channels, encoder, hidden_dim, 4, text_states_dim=states, fused=fused, checkpointing=checkpointing
+        )
+        .to(device)
+        .train()
+    )
     label = torch.randint(4, (batch,), device=device)
-    words = dict(input_ids=torch.randint(100, 1000, (batch, tokens), device=device)) if encoder else dict(text_states=torch.randn(batch, tokens, states, device=device))
-    inputs = dict(audio_features=torch.randn(batch, frames, channels, device=device), audio_lengths=torch.full((batch,), frames, device=device),
-                  attention_mask=torch.ones(batch, tokens, dtype=torch.long, device=device), **words)
+    words = (
+        dict(input_ids=torch.randint(100, 1000, (batch, tokens), device=device))
+        if encoder
+        else dict(text_states=torch.randn(batch, tokens, states, device=device))
+    )
+    inputs = dict(
+        audio_features=torch.randn(batch, frames, channels, device=device),
+        audio_lengths=torch.full((batch,), frames, device=device),
+        attention_mask=torch.ones(batch, tokens, dtype=torch.long, device=device),
+        **words,
+    )
     optimizer = torch.optim.AdamW(net.parameters(), fused=True)
     def step():
-        with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"): logits, _ = net(**inputs, need_weights=False)
+        with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
+            logits, _ = net(**inputs, need_weights=False)
         F.cross_entropy(logits.float(), label).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -105,7 +129,8 @@ def measured_steps(
 
 # %% ../nbs/71_costs.ipynb #in-fresh-process
 def in_fresh_process(function, *arguments, **settings) -> dict:
-    "What a function of this module returns in a process of its own: a fork of one that has imported this module and done nothing else."
+    """What a function of this module returns in a process of its own:
+    a fork of one that has imported this module and done nothing else."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["merhan.costs"])
     call = getattr(import_module("merhan.costs"), function)
@@ -122,15 +147,17 @@ def interleaved(names, number, every) -> list:
     for start in range(0, len(order), every): made += ["baseline", *order[start:start + every]]
     return [*made, "baseline"]
 
-def with_ratios(rounds) -> dict: # name to medians, and to ratios to the baseline with the range of the middle half of rounds
-    "Medians over rounds (each a list of names and measurements), and of ratios to the nearest runs of the baseline before and after."
+def with_ratios(rounds) -> dict: # name to medians, ratios, and the middle half of their rounds
+    """Medians over rounds (each a list of names and measurements),
+    and of ratios to the nearest runs of the baseline before and after."""
     found = {}
     for measured in rounds:
         places = [i for i, (name, _) in enumerate(measured) if name == "baseline"]
         for i, (name, cost) in enumerate(measured):
             before, after = [p for p in places if p < i][-1:], [p for p in places if p > i][:1]
             near = [measured[p][1] for p in before + after]
-            ratio = {key: value / np.mean([other[key] for other in near]) for key, value in cost.items() if key != "parameters"}
+            beside = lambda key: np.mean([other[key] for other in near])
+            ratio = {key: value / beside(key) for key, value in cost.items() if key != "parameters"}
             found.setdefault(name, []).append((cost, ratio))
     return {name: summary(*zip(*measured)) for name, measured in found.items()}
 
@@ -138,7 +165,9 @@ def summary(costs, ratios) -> dict:
     "Medians of measurements, and of their ratios with the middle half."
     at = lambda rows, key, share: round(float(np.quantile([row[key] for row in rows], share)), 4)
     spread = lambda key: dict(median=at(ratios, key, .5), low=at(ratios, key, .25), high=at(ratios, key, .75))
-    return {key: at(costs, key, .5) for key in costs[0]} | dict(runs=len(costs), ratio={key: spread(key) for key in ratios[0]})
+    return {key: at(costs, key, 0.5) for key in costs[0]} | dict(
+        runs=len(costs), ratio={key: spread(key) for key in ratios[0]}
+    )
 
 # %% ../nbs/71_costs.ipynb #write-costs
 def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
@@ -176,13 +205,17 @@ def random_encoder(folder, **sizes) -> str: # the folder; sizes other than Disti
     return str(folder)
 
 def write_gpu_costs(frames=(500, 1000), repeats=7):
-    "Time and memory of the specification's full size on the GPU at hand, into `costs/gpu.json`; without a GPU an error."
-    if not torch.cuda.is_available(): raise ValueError("there is no GPU here; nothing is written, since nothing can be measured")
+    """Time and memory of the specification's full size on the GPU at hand, into `costs/gpu.json`;
+    without a GPU an error."""
+    if not torch.cuda.is_available():
+        raise ValueError("there is no GPU here; nothing is written, since nothing can be measured")
     found = dict(card=torch.cuda.get_device_name(0), encoder="DistilBERT's size, random weights, trained", **FULL)
     with tempfile.TemporaryDirectory() as folder:
         encoder = random_encoder(folder)
         for n in frames:
-            measure = lambda way: in_fresh_process("measured_steps", **FULL, encoder=encoder, frames=n, device="cuda", **WAYS[way])
+            measure = lambda way: in_fresh_process(
+                "measured_steps", **FULL, encoder=encoder, frames=n, device="cuda", **WAYS[way]
+            )
             rounds = [interleaved(WAYS, number, 1) for number in range(repeats)]
             found[f"{n}_frames"] = with_ratios(measured_rounds(rounds, f"GPU, {n} frames", measure))
     write_json(found, "costs/gpu.json")

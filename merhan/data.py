@@ -84,7 +84,8 @@ class Turns:
     def batch(self, rows) -> Batch:
         "The turns at `rows` as one padded batch."
         audio, text = [self.audio[i] for i in rows], [self.text[i] for i in rows]
-        lengths, tokens = (torch.tensor([len(values) for values in part]) for part in (audio, text))
+        length_of = lambda part: torch.tensor([len(values) for values in part])
+        lengths, tokens = length_of(audio), length_of(text)
         held = dict(zip(self.holds, (pad_sequence(part, batch_first=True) for part in (audio, text))))
         for name in ("waves", "input_ids"):
             if name in held: held[name] = held[name][..., 0]
@@ -100,8 +101,10 @@ class Turns:
     def chosen(self, rows, suffix=""):
         "The turns at `rows`, their names with a suffix."
         pick = lambda values: [values[i] for i in rows]
-        return replace(self, utterance=[f"{u}{suffix}" for u in pick(self.utterance)], audio=pick(self.audio), text=pick(self.text),
-                       label=self.label[list(rows)], speaker=pick(self.speaker) if self.speaker else ())
+        return replace(
+            self, utterance=[f"{u}{suffix}" for u in pick(self.utterance)], audio=pick(self.audio),
+            text=pick(self.text), label=self.label[list(rows)],
+            speaker=pick(self.speaker) if self.speaker else ())
 
     def exchanged(self, rows, copies):
         "These turns, with `copies` in the place of those at `rows`."
@@ -112,8 +115,10 @@ class Turns:
 
     def with_turns(self, more):
         "These turns, and after them some more."
-        return replace(self, utterance=[*self.utterance, *more.utterance], audio=[*self.audio, *more.audio], text=[*self.text, *more.text],
-                       label=torch.cat([self.label, more.label]), speaker=[*self.speaker, *more.speaker])
+        return replace(
+            self, utterance=[*self.utterance, *more.utterance], audio=[*self.audio, *more.audio],
+            text=[*self.text, *more.text], label=torch.cat([self.label, more.label]),
+            speaker=[*self.speaker, *more.speaker])
 
 # %% ../nbs/165_data.ipynb #load-turns
 def load_turns(
@@ -149,7 +154,8 @@ class Normaliser(Normalisation):
         return self
 
     def __call__(self, turns, originals=None):
-        "`turns` with normalised audio; where some are changed copies, a speaker's statistics are those of the `originals`."
+        """`turns` with normalised audio;
+        where some are changed copies, a speaker's statistics are those of the `originals`."""
         if turns.holds[0] == "waves": return turns
         groups, source = self.groups(turns), turns
         if originals is not None and self.by == "speaker": source = originals
@@ -185,7 +191,9 @@ def shuffled(
     pool:int=1,        # batches within which turns are sorted by length; 1 does not sort
 ):
     "Every turn once per epoch, in random order."
-    return lambda turns, generator: in_batches(torch.randperm(len(turns), generator=generator), turns, batch_size, pool, generator)
+    return lambda turns, generator: in_batches(
+        torch.randperm(len(turns), generator=generator), turns, batch_size, pool, generator
+    )
 
 def in_batches(order, turns, batch_size, pool, generator):
     "Turns in `order` as batches of like length, the batches shuffled."
@@ -200,7 +208,8 @@ def balanced(
     batch_size:int=16, # turns per batch
     pool:int=1,        # batches within which turns are sorted by length; 1 does not sort
 ):
-    "As many turns as there are, drawn so that every class is expected equally often (He and Garcia 2009, random oversampling)."
+    """As many turns as there are, drawn so that every class is expected equally often
+    (He and Garcia 2009, random oversampling)."""
     def epoch(turns, generator):
         weight = 1 / torch.bincount(turns.label)[turns.label]
         drawn = torch.multinomial(weight, len(turns), replacement=True, generator=generator)
@@ -219,11 +228,14 @@ class IEMOCAPDataset(Dataset):
     ):
         path = Path(data_dir)/"utterances.csv"
         if not path.is_file():
-            raise ValueError(f"there is no {path}; write it with merhan.corpora.process_iemocap_dataset(iemocap_dir, output_dir)")
+            raise ValueError(
+                f"there is no {path}; write it with merhan.corpora.process_iemocap_dataset(iemocap_dir, "
+                "output_dir)")
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         self.classes = sorted(table.emotion.unique())
         self.rows = table[table.split == split].reset_index(drop=True)
-        if self.rows.empty: raise ValueError(f"{path} has no rows of split {split!r}; it has {sorted(table.split.unique())}")
+        if self.rows.empty:
+            raise ValueError(f"{path} has no rows of split {split!r}; it has {sorted(table.split.unique())}")
         self.feature_type, self.max_length = feature_type, max_length
         self.tokenizer, _ = load_text_model(text_model_name, encoder=False)
 
@@ -235,16 +247,23 @@ class IEMOCAPDataset(Dataset):
         frames = extract_audio_features(row.audio_path, self.feature_type)
         length = min(len(frames), self.max_length or len(frames))
         if self.max_length is not None: frames = cut_or_padded(frames, self.max_length)
-        return dict(utterance=row.utterance_id, audio_features=frames, audio_length=length, input_ids=tokens["input_ids"][0],
-                    attention_mask=tokens["attention_mask"][0], emotion=self.classes.index(row.emotion))
+        return dict(
+            utterance=row.utterance_id, audio_features=frames, audio_length=length,
+            input_ids=tokens["input_ids"][0], attention_mask=tokens["attention_mask"][0],
+            emotion=self.classes.index(row.emotion))
 
 # %% ../nbs/165_data.ipynb #collate
 def collate(items) -> Batch:
     "Items of `IEMOCAPDataset` as one padded batch."
     pad = lambda key: pad_sequence([item[key] for item in items], batch_first=True)
-    lengths, label = (torch.tensor([item[key] for item in items]) for key in ("audio_length", "emotion"))
+    number = lambda key: torch.tensor([item[key] for item in items])
+    lengths, label = number("audio_length"), number("emotion")
     names = tuple(item["utterance"] for item in items)
-    return checked(Batch(pad("audio_features"), lengths, pad("attention_mask"), label, input_ids=pad("input_ids"), utterance=names))
+    return checked(
+        Batch(
+            pad("audio_features"), lengths, pad("attention_mask"), label, input_ids=pad("input_ids"),
+            utterance=names)
+    )
 
 def get_iemocap_dataloader(data_dir, batch_size=16, split="train", **options):
     "Batches of a processed folder (specification, Training Pipeline)."

@@ -45,7 +45,7 @@ class AudioEncoder(Encoder):
         x:Float[Tensor, "batch frame input_dim"],
         real:Bool[Tensor, "batch frame"]|None=None, # True where a frame is data
         need_weights:bool=True,                     # False takes the fused path
-    ) -> tuple[Float[Tensor, "batch frame hidden_dim"], Float[Tensor, "batch frame frame"]|None]: # states; local attention
+    ) -> tuple[Float[Tensor, "batch frame hidden_dim"], Float[Tensor, "batch frame frame"]|None]: # states; a map
         if self.layers > 1: x = self.layer_weights.softmax(0) @ x.unflatten(-1, (self.layers, -1))
         for layer in self.feature_layers: x = layer(x)
         x, weights = self.local_attention(x, real, need_weights)
@@ -80,7 +80,7 @@ class TextStatesEncoder(Encoder):
         states:Float[Tensor, "batch token states_dim"],
         real:Bool[Tensor, "batch token"]|None=None, # True where a token is data
         need_weights:bool=True,                     # False takes the fused path
-    ) -> tuple[Float[Tensor, "batch token hidden_dim"], Float[Tensor, "batch token token"]|None]: # states; local attention
+    ) -> tuple[Float[Tensor, "batch token hidden_dim"], Float[Tensor, "batch token token"]|None]: # states; a map
         x, weights = self.local_attention(self.states_projection(states), real, need_weights)
         return self.dropout(self.projection(x)), weights
 
@@ -112,7 +112,7 @@ class TextEncoder(TextStatesEncoder):
         input_ids:Int[Tensor, "batch token"],
         attention_mask:Int[Tensor, "batch token"]|Bool[Tensor, "batch token"]|None=None, # 1 where a token is real
         need_weights:bool=True,                                                          # False takes the fused path
-    ) -> tuple[Float[Tensor, "batch token hidden_dim"], Float[Tensor, "batch token token"]|None]: # states; local attention
+    ) -> tuple[Float[Tensor, "batch token hidden_dim"], Float[Tensor, "batch token token"]|None]: # states; a map
         mask, real = (None, None) if attention_mask is None else (attention_mask.long(), attention_mask.bool())
         states = self.transformer(input_ids=input_ids, attention_mask=mask).last_hidden_state
         return super().forward(silenced(states, real), real, need_weights)
@@ -128,7 +128,8 @@ def freeze_below(transformer, trainable_layers):
     if trainable_layers < 0: return
     stack = layers_of(transformer)
     count = len(stack)
-    if trainable_layers > count: raise ValueError(f"trainable_layers {trainable_layers}, but the encoder has {count} layers")
+    if trainable_layers > count:
+        raise ValueError(f"trainable_layers {trainable_layers}, but the encoder has {count} layers")
     transformer.requires_grad_(False)
     for layer in stack[count - trainable_layers:]: layer.requires_grad_(True)
 
@@ -173,7 +174,8 @@ class SpeechEncoder(Encoder):
         if not train_extractor: freeze_convolutions(self.speech.encoder)
 
     def encode(self, waves, real, need_weights):
-        "States of every turn, which of them are data, and local attention; each turn passes the speech encoder by itself."
+        """States of every turn, which of them are data, and local attention;
+        each turn passes the speech encoder by itself."""
         lengths = [waves.shape[1]] * len(waves) if real is None else real.sum(1).tolist()
         heard = [self.speech(wave[:length]) for wave, length in zip(waves, lengths)]
         frames = pad_sequence(heard, batch_first=True)
@@ -202,4 +204,6 @@ def speech(
     pool:int=4,                 # successive frames averaged into one
 ):
     "A pretrained speech encoder inside the network, from the raw wave (Yang et al. 2021; Chen et al. 2022)."
-    return partial(SpeechEncoder, model_name=model_name, trainable_layers=trainable_layers, train_extractor=train_extractor, pool=pool)
+    return partial(
+        SpeechEncoder, model_name=model_name, trainable_layers=trainable_layers,
+        train_extractor=train_extractor, pool=pool)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['pooled', 'jackknife', 'reach_of', 'intervals', 'differences', 'per_class', 'confusion', 'parts', 'shared_training',
-           'metrics_of', 'rounded', 'arguments_of', 'changed_settings', 'evaluate_model']
+           'metrics_of', 'rounded', 'arguments_of', 'changed_settings', 'joined_frames', 'frame_seconds',
+           'evaluate_model']
 
 # %% ../nbs/50_evaluation.ipynb #imports
 from difflib import unified_diff
@@ -13,17 +14,19 @@ import numpy as np
 import pandas as pd
 import yaml
 from scipy import stats
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score, classification_report, confusion_matrix, f1_score, precision_recall_fscore_support)
 
 from .layout import slots_of
 from .metrics import METRICS, Predicted, score
-from .utterances import normalised
+from .utterances import SAMPLE_RATE, normalised
 
 # %% ../nbs/50_evaluation.ipynb #pooled
 def pooled(table, metric=None):
     "Scores of the pooled folds, averaged over seeds: one metric, or all."
     of_seeds = [score(rows) for _, rows in table.groupby("seed")]
-    means = {name: float(np.mean([scores[name] for scores in of_seeds])) for name in METRICS}
+    mean = lambda name: float(np.mean([scores[name] for scores in of_seeds]))
+    means = {name: mean(name) for name in METRICS}
     return means if metric is None else means[metric]
 
 # %% ../nbs/50_evaluation.ipynb #jackknife
@@ -35,7 +38,8 @@ def jackknife(
     "A statistic with its interval to new sessions (session jackknife, Student's t)."
     sessions = sorted(tables[0].session.unique())
     whole = np.asarray(statistic(*tables), float)
-    without = [statistic(*(t[t.session != session] for t in tables)) for session in sessions]
+    lacking = lambda session: (t[t.session != session] for t in tables)
+    without = [statistic(*lacking(session)) for session in sessions]
     reach = reach_of(np.asarray(without, float), level)
     return whole, whole - reach, whole + reach
 
@@ -63,11 +67,14 @@ def differences(table, reference) -> dict: # metric to difference, low, high
     return made
 
 # %% ../nbs/50_evaluation.ipynb #per-class
-def per_class(table) -> dict: # class to precision, recall, f1 (percent), support; recall is None where the class does not occur
-    "Precision, recall and F1 of each class, pooled over folds and averaged over seeds."
+def per_class(table) -> dict: # class to precision, recall, f1 [%], support
+    """Precision, recall and F1 of each class, pooled over folds and averaged over seeds.
+    A class that does not occur has no recall: None."""
     names, of_seeds = Predicted(table).names, []
     for _, rows in table.groupby("seed"):
-        precision, recall, f1, _ = precision_recall_fscore_support(rows.label, rows.predicted, labels=names, zero_division=0)
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            rows.label, rows.predicted, labels=names, zero_division=0
+        )
         of_seeds.append(np.stack([precision, recall, f1]))
     precision, recall, f1 = 100 * np.mean(of_seeds, axis=0)
     first = table[table.seed == table.seed.min()]
@@ -87,13 +94,16 @@ def confusion(table) -> pd.DataFrame: # rows: label, columns: predicted; percent
 
 # %% ../nbs/50_evaluation.ipynb #parts
 def parts(table, turns, folds) -> dict: # name to rows of `table`
-    "Predictions on improvised turns, scripted turns, and turns whose text never occurs in training, where there are any."
+    """Predictions on improvised turns, scripted turns, and turns whose text never occurs in training,
+    where there are any."""
     texts = {u: normalised(t) for u, t in zip(turns.utterance, turns.text)}
-    trained = {(f.fold, f.seed): {texts[u] for u in f.train} for f in folds}
+    texts_in = lambda side: {texts[u] for u in side}
+    trained = {(f.fold, f.seed): texts_in(f.train) for f in folds}
     where = zip(table.utterance, table.fold, table.seed)
     is_new = [texts[u] not in trained[str(f), s] for u, f, s in where]
     improvised = table.utterance.map(dict(zip(turns.utterance, turns.improvised)))
-    named = {"improvised": improvised == True, "scripted": improvised == False, "text not in training": is_new} # noqa: E712
+    of_kind = {"improvised": improvised == True, "scripted": improvised == False} # noqa: E712
+    named = of_kind | {"text not in training": is_new}
     return {name: table[rows] for name, rows in named.items() if np.any(rows)}
 
 def shared_training(folds) -> float: # percent
@@ -101,7 +111,8 @@ def shared_training(folds) -> float: # percent
     shares = []
     for one in folds:
         for other in folds:
-            if one.seed == other.seed and one.fold != other.fold: shares.append(len(set(one.train) & set(other.train)) / len(one.train))
+            if one.seed == other.seed and one.fold != other.fold:
+                shares.append(len(set(one.train) & set(other.train)) / len(one.train))
     return 100 * float(np.mean(shares))
 
 # %% ../nbs/50_evaluation.ipynb #metrics-of
@@ -127,11 +138,27 @@ def arguments_of(config, slot, name) -> list:
 
 def changed_settings(before, after) -> str: # lines of a unified diff
     "What differs between two configurations, slot by slot."
-    lines = lambda config, slot: yaml.safe_dump({slot: config.get(slot)}, sort_keys=False, default_flow_style=None, width=110).splitlines()
+    lines = lambda config, slot: yaml.safe_dump(
+        {slot: config.get(slot)}, sort_keys=False, default_flow_style=None, width=110
+    ).splitlines()
     changes = []
     for slot in after:
-        if before.get(slot) != after[slot]: changes += list(unified_diff(lines(before, slot), lines(after, slot), lineterm="", n=9))[3:]
+        if before.get(slot) != after[slot]:
+            changes += list(unified_diff(lines(before, slot), lines(after, slot), lineterm="", n=9))[3:]
     return "\n".join(changes) or "nothing: it is the baseline"
+
+# %% ../nbs/50_evaluation.ipynb #joined-frames
+def joined_frames(slots) -> int:
+    "How many frames lie in one, as the features of a configuration join them."
+    (_, arguments), = slots["features"].items()
+    return arguments.get("stack", 1)
+
+def frame_seconds(slots) -> float: # [s]
+    "How far apart two frames are."
+    (_, arguments), = slots["features"].items()
+    hop = arguments.get("hop_length", 320) # a speech encoder has a state every 320 samples
+    joined = arguments.get("stack") or arguments.get("every") or arguments.get("pool") or 1
+    return hop * joined / SAMPLE_RATE
 
 # %% ../nbs/50_evaluation.ipynb #evaluate-model
 def evaluate_model(
@@ -147,6 +174,9 @@ def evaluate_model(
         batch = batch.to(device)
         with torch.no_grad(): predicted += model(**batch.inputs, need_weights=False)[0].argmax(1).tolist()
         targets += batch["emotion"].tolist()
-    return dict(accuracy=100 * accuracy_score(targets, predicted), f1_score=100 * f1_score(targets, predicted, average="weighted"),
-                classification_report=classification_report(targets, predicted, output_dict=True, zero_division=0),
-                confusion_matrix=confusion_matrix(targets, predicted).tolist())
+    return dict(
+        accuracy=100 * accuracy_score(targets, predicted),
+        f1_score=100 * f1_score(targets, predicted, average="weighted"),
+        classification_report=classification_report(targets, predicted, output_dict=True, zero_division=0),
+        confusion_matrix=confusion_matrix(targets, predicted).tolist(),
+    )

@@ -27,11 +27,12 @@ MARKERS = "osD^vPX*<>"           # a shape for each colour
 PAGE = 6.5                       # width of a page [inch]
 STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.grid": False,
-    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9, "legend.title_fontsize": 9,
-    "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
-    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "legend.facecolor": "none", "legend.edgecolor": "none",
-    "svg.fonttype": "none", "svg.hashsalt": "merhan", "figure.dpi": 100, "savefig.dpi": 100, "lines.linewidth": 1.2, "lines.markersize": 4,
-}
+    "font.size": 9, "axes.titlesize": 9, "axes.labelsize": 9, "xtick.labelsize": 9, "ytick.labelsize": 9,
+    "legend.fontsize": 9, "legend.title_fontsize": 9, "text.color": INK, "axes.edgecolor": INK,
+    "axes.labelcolor": INK, "axes.titlecolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    "legend.facecolor": "none", "legend.edgecolor": "none", "svg.fonttype": "none", "svg.hashsalt": "merhan",
+    "figure.dpi": 100, "savefig.dpi": 100, "lines.linewidth": 1.2, "lines.markersize": 4}
 
 def paper():
     "Set figures and tables as lessons and papers have them."
@@ -51,24 +52,29 @@ def plot_ratings(turns):
         x, y = rows.valence, rows.activation
         axis.errorbar(x.mean(), y.mean(), xerr=x.std(), yerr=y.std(), marker=marker, capsize=2)
         axis.annotate(emotion, (x.mean(), y.mean()), xytext=(5, 5), textcoords="offset points")
-    axis.set(xlabel="valence (1 negative, 5 positive)", ylabel="activation (1 calm, 5 excited)", xlim=(1, 5), ylim=(1, 5),
-             title="Mean and deviation of each class")
+    axis.set(
+        xlabel="valence (1 negative, 5 positive)", ylabel="activation (1 calm, 5 excited)", xlim=(1, 5),
+        ylim=(1, 5), title="Mean and deviation of each class")
     return figure
 
 # %% ../nbs/60_figures.ipynb #plot-confusion
 def plot_confusion(table, axis):
     "Confusion matrix, each row in percent of its label."
-    sns.heatmap(confusion(table), annot=True, fmt=".0f", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, ax=axis)
+    sns.heatmap(
+        confusion(table), annot=True, fmt=".0f", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True,
+        ax=axis)
     axis.set(xlabel="predicted", ylabel="label")
 
 def plot_calibration(table, axis, bins=15, null=False):
-    "Accuracy against confidence in bins of equal mass; on the diagonal, confidence is deserved. With `null`, a band that holds calibrated models in 95 of 100 draws."
+    """Accuracy against confidence in bins of equal mass; on the diagonal, confidence is deserved.
+    With `null`, a band that holds calibrated models in 95 of 100 draws."""
     predicted = Predicted(table)
     confidence, correct = predicted.confidence, predicted.correct.to_numpy()
     rows = np.array_split(np.argsort(confidence, kind="stable"), bins)
     centres = [100 * confidence[r].mean() for r in rows]
     if null:
-        seeds = max(1, len(table) // table.utterance.nunique()) # those of a turn are one draw: its label is right for all or for none
+        # those of a turn are one draw: its label is right for all or for none
+        seeds = max(1, len(table) // table.utterance.nunique())
         band = np.array([calibrated_band(confidence[r], seeds) for r in rows])
         axis.fill_between(centres, *band.T, color=PALE, alpha=.4, lw=0)
     axis.plot([0, 100], [0, 100], color=PALE, lw=1)
@@ -133,10 +139,12 @@ def plot_costs(costs, metrics, axis):
     unnamed = name_apart(axis, {n: (ratio[n]["median"], ua[n]) for n in order})
     axis.set_title(f"{len(names)} strategies" + (f"; unnamed for lack of room: {unnamed}" if unnamed else ""))
 
-NEARBY = [(x, y) for far in (5, 15, 30, 45) for y in (far, -far, 0) for x in (far, -far)] # offsets of a name from its mark [points]
+# offsets of a name from its mark [points]
+NEARBY = [(x, y) for far in (5, 15, 30, 45) for y in (far, -far, 0) for x in (far, -far)]
 
 def name_apart(axis, places) -> int: # how many found no room
-    "Write the names of `places` near them, in this order, where one covers neither a name nor a mark; what was laid out stays so."
+    """Write the names of `places` near them, in this order, where one covers neither a name nor a mark;
+    what was laid out stays so."""
     axis.set_title(" ")
     axis.figure.canvas.draw()
     axis.figure.set_layout_engine("none")
@@ -148,7 +156,9 @@ def name_one(axis, name, place, taken) -> bool:
     "Write one name where it has room; whether it had."
     for x, y in NEARBY:
         line = dict(arrowstyle="-", lw=.4, color=PALE, shrinkA=0) if abs(x) > 5 else None
-        text = axis.annotate(name, place, (x, y), textcoords="offset points", ha="left" if x > 0 else "right", va="center", fontsize=8, arrowprops=line)
+        text = axis.annotate(
+            name, place, (x, y), textcoords="offset points", ha="left" if x > 0 else "right", va="center",
+            fontsize=8, arrowprops=line)
         text.get_window_extent() # puts it in its place
         box = Text.get_window_extent(text) # without the line to its mark
         is_inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1

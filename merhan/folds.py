@@ -16,12 +16,17 @@ def folds(
 ) -> list:        # of `Fold`
     "Leave-one-session-out or leave-one-speaker-out, validation by session."
     if by not in ("session", "speaker"):
-        raise ValueError(f"folds by {by!r} do not exist here: a random split of utterances shares speakers between its sides; choose session or speaker")
+        raise ValueError(
+            f"folds by {by!r} do not exist here: a random split of utterances shares speakers between its "
+            "sides; choose session or speaker")
     check_speakers(table)
     table = table.sort_values("utterance")
     groups, sessions = sorted(table[by].unique()), sorted(table.session.unique())
     if len(sessions) < 3:
-        raise ValueError(f"folds need three sessions at least (test, validation, training); this corpus has {len(sessions)}: {sessions}")
+        raise ValueError(
+            "folds need three sessions at least (test, validation, training); this corpus has "
+            f"{len(sessions)}: "
+            f"{sessions}")
     made = []
     for seed in range(seeds):
         for number, group in enumerate(groups): made.append(one_fold(table, by, group, number, seed, sessions))
@@ -32,7 +37,9 @@ def check_speakers(table):
     sessions = table.groupby("speaker").session.unique()
     for speaker, found in sessions.items():
         if len(found) > 1:
-            raise ValueError(f"speaker {speaker} is in sessions {sorted(found)}, and would be on two sides of a fold; give all turns of a speaker one session")
+            raise ValueError(
+                f"speaker {speaker} is in sessions {sorted(found)}, and would be on two sides of a fold; "
+                "give all turns of a speaker one session")
 
 def one_fold(table, by, group, number, seed, sessions):
     "The split that holds `group` out."

@@ -99,7 +99,9 @@ class Hybrid(Fusion):
         from_text, from_audio, audio_to_text, text_to_audio = crossing
         crossed = audio + from_text, text + from_audio
         whole, weights = self.computed(self.global_attention, *crossed, audio_real, text_real, need_weights)
-        maps = dict(audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio, global_attention=weights)
+        maps = dict(
+            audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio,
+            global_attention=weights)
         return crossed, whole, maps
 
     def forward(self, audio, text, audio_real, text_real, need_weights):
@@ -176,7 +178,8 @@ class PooledApart(Hybrid):
 
 @fusion
 def gated():
-    "Attention as specified, then a gate between the pooled modalities (specification, Gated Fusion; Arevalo et al. 2017)."
+    """Attention as specified, then a gate between the pooled modalities (specification, Gated Fusion;
+    Arevalo et al. 2017)."""
     return partial(PooledApart, meet=GatedFusion)
 
 # %% ../nbs/22_fusion.ipynb #with-one
@@ -192,7 +195,10 @@ class TensorFusion(nn.Module):
         self.audio, self.text = nn.Linear(channels, projected), nn.Linear(channels, projected)
         self.read = nn.Linear((projected + 1) ** 2, channels)
 
-    def forward(self, audio:Float[Tensor, "batch channels"], text:Float[Tensor, "batch channels"]) -> Float[Tensor, "batch channels"]:
+    def forward(self,
+        audio:Float[Tensor, "batch channels"], # pooled
+        text:Float[Tensor, "batch channels"],  # pooled
+    ) -> Float[Tensor, "batch channels"]:
         voice, words = with_one(self.audio(audio).relu()), with_one(self.text(text).relu())
         return self.read(torch.einsum("ba,bt->bat", voice, words).flatten(1))
 
@@ -210,7 +216,10 @@ class LowRankFusion(nn.Module):
         self.audio_factors, self.text_factors = factors(), factors()
         self.weights, self.bias = nn.Parameter(torch.ones(rank) / math.sqrt(rank)), nn.Parameter(torch.zeros(channels))
 
-    def forward(self, audio:Float[Tensor, "batch channels"], text:Float[Tensor, "batch channels"]) -> Float[Tensor, "batch channels"]:
+    def forward(self,
+        audio:Float[Tensor, "batch channels"], # pooled
+        text:Float[Tensor, "batch channels"],  # pooled
+    ) -> Float[Tensor, "batch channels"]:
         product = lambda x, factors: torch.einsum("bi,rio->bro", with_one(x.relu()), factors)
         voice, words = product(self.audio(audio), self.audio_factors), product(self.text(text), self.text_factors)
         return torch.einsum("bro,bro,r->bo", voice, words, self.weights) + self.bias
@@ -220,7 +229,8 @@ class LowRankFusion(nn.Module):
 def tensor(
     projected:int=16, # channels of each modality before the product
 ):
-    "Attention as specified, then the outer product of the pooled modalities (specification, Tensor Fusion; Zadeh et al. 2017)."
+    """Attention as specified, then the outer product of the pooled modalities (specification, Tensor Fusion;
+    Zadeh et al. 2017)."""
     return partial(PooledApart, meet=partial(TensorFusion, projected=projected))
 
 @fusion
@@ -247,5 +257,6 @@ class Hierarchical(Hybrid):
 
 @fusion
 def hierarchical():
-    "Unimodal, cross-modal and global states, each pooled (specification, Hierarchical Fusion; after Majumder et al. 2018)."
+    """Unimodal, cross-modal and global states, each pooled (specification, Hierarchical Fusion;
+    after Majumder et al. 2018)."""
     return Hierarchical

@@ -19,8 +19,7 @@ import torch
 
 from .layout import SCRATCH, Place, write_json
 from .params import read_machine
-from .pins import only_shows
-from .progress import progress
+from .progress import only_shows, progress
 from .trial import run_trial
 
 # %% ../nbs/36_grid.ipynb #device-kind
@@ -30,7 +29,9 @@ def device_kind(device="auto") -> str: # `cpu` or `cuda`
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 def side_by_side(calls, backend="fork", jobs=1, address=None):
-    "Run `run_trial` for each call, and yield as each ends. `fork`: processes that share what is imported already, which a GPU does not allow; `loky`: processes that import it; `dask`, `ray`: a cluster at `address`."
+    """Run `run_trial` for each call, and yield as each ends.
+    `fork`: processes that share what is imported, which a GPU does not allow; `loky`: processes that import it;
+    `dask`, `ray`: a cluster at `address`."""
     if backend == "fork" and not torch.cuda.is_available():
         yield from in_forks(calls, jobs)
         return
@@ -64,7 +65,11 @@ def run_grid(
 ) -> list:              # of `Trial`, all done
     "Every fold with every seed of a configuration; what is done is skipped, what was interrupted goes on."
     trials = place.trials(config, device_kind(device), scratch)
-    logs = {t.name: f"{scratch}/tensorboard/{config['strategy']}/fold-{t.fold.fold}_seed-{t.fold.seed}" for t in trials if tensorboard}
+    logs = {
+        t.name: f"{scratch}/tensorboard/{config['strategy']}/fold-{t.fold.fold}_seed-{t.fold.seed}"
+        for t in trials
+        if tensorboard
+    }
     calls = [(t, place.work, logs.get(t.name)) for t in trials if not t.is_done()]
     running = side_by_side(calls, **parallel or dict(jobs=1))
     for _ in progress(running, len(calls), f"{config['strategy']}{note}", "trial"): pass
@@ -84,7 +89,8 @@ def grid_left(corpus, branch="single", scratch=SCRATCH) -> str:
     place, machine = Place(corpus), read_machine(corpus)
     folders = {}
     for name in place.names(branch):
-        for trial in place.trials(place.configuration(name), device_kind(machine["device"]), scratch): folders[trial.folder] = trial
+        for trial in place.trials(place.configuration(name), device_kind(machine["device"]), scratch):
+            folders[trial.folder] = trial
     done = [trial for trial in folders.values() if trial.is_done()]
     left = len(folders) - len(done)
     if not done: return f" ({left} of {len(folders)} trials of the grid left)"
@@ -93,12 +99,15 @@ def grid_left(corpus, branch="single", scratch=SCRATCH) -> str:
     return f" ({left} of {len(folders)} trials of the grid left, about {minutes:.0f} min)"
 
 # %% ../nbs/36_grid.ipynb #gather
-def gather(trials, table, side="test") -> pd.DataFrame: # utterance, speaker, session, fold, seed, label, predicted, p_<class>
-    "Predictions of all trials on one side."
+def gather(trials, table, side="test") -> pd.DataFrame:
+    """Predictions of all trials on one side:
+    utterance, speaker, session, fold, seed, label, predicted, p_<class>."""
     who, parts = table.set_index("utterance")[["speaker", "session"]], []
     for trial in trials:
         rows = trial.predictions(side)
-        known = dict(speaker=rows.utterance.map(who.speaker), session=rows.utterance.map(who.session), fold=trial.fold.fold, seed=trial.fold.seed)
+        known = dict(
+            speaker=rows.utterance.map(who.speaker), session=rows.utterance.map(who.session),
+            fold=trial.fold.fold, seed=trial.fold.seed)
         for position, (name, column) in enumerate(known.items(), 1): rows.insert(position, name, column)
         parts.append(rows)
     return pd.concat(parts, ignore_index=True)

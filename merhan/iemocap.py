@@ -77,12 +77,9 @@ def one_or_several(paths): return [paths] if isinstance(paths, (str, Path)) else
 # %% ../nbs/110_iemocap.ipynb #published
 PUBLISHED = dict(xxx=2507, fru=1849, neu=1708, ang=1103, sad=1084, exc=1041, hap=595, sur=107, fea=40, oth=3, dis=2)
 PUBLISHED_SESSIONS = {
-    "1": dict(ang=229, hap=278, sad=194, neu=384),
-    "2": dict(ang=137, hap=327, sad=197, neu=362),
-    "3": dict(ang=240, hap=286, sad=305, neu=320),
-    "4": dict(ang=327, hap=303, sad=143, neu=258),
-    "5": dict(ang=170, hap=442, sad=245, neu=384),
-}
+    "1": dict(ang=229, hap=278, sad=194, neu=384), "2": dict(ang=137, hap=327, sad=197, neu=362),
+    "3": dict(ang=240, hap=286, sad=305, neu=320), "4": dict(ang=327, hap=303, sad=143, neu=258),
+    "5": dict(ang=170, hap=442, sad=245, neu=384)}
 
 def published(classes) -> dict: # class to turns
     "How many turns each class of a protocol has in the complete corpus."

@@ -72,7 +72,7 @@ def write_yaml(content, path):
 
 def read_yaml(path):
     "A YAML file, read in C where PyYAML was built with it: there are many, and some are long."
-    return yaml.load(Path(path).read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return yaml.load(Path(path).read_text(), yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
 
 # %% ../nbs/02_layout.ipynb #fold
 @dataclass(frozen=True)
@@ -166,7 +166,10 @@ class Place:
         found = [b for b in BRANCHES if (self.configs/b/f"{name}.yaml").is_file()]
         if found: return found[0]
         known = sorted(p.stem for p in self.configs.glob("*/*.yaml"))
-        raise ValueError(f"there is no configuration of {name!r} in {self.configs}; run the resolve stage (`dvc repro`); known: {known}")
+        raise ValueError(
+            f"there is no configuration of {name!r} in {self.configs}; run the resolve stage (`dvc "
+            "repro`); known: "
+            f"{known}")
 
     def configuration(self, name) -> dict:
         "The resolved configuration of a strategy or of a stack."
@@ -217,7 +220,9 @@ class Place:
         "All metrics of a corpus."
         found = {p.stem: read_json(p) for p in sorted(self.metrics_folder.glob("*.json"))}
         if not found:
-            raise ValueError(f"there are no metrics in {self.metrics_folder}; run the evaluate stage (`dvc repro`) from the root of the repository")
+            raise ValueError(
+                f"there are no metrics in {self.metrics_folder}; run the evaluate stage (`dvc repro`) "
+                "from the root of the repository")
         return found
 
     def costs(self) -> dict: # name to what was measured; empty where nothing was
@@ -262,4 +267,5 @@ def read_folds(path) -> list: # of `Fold`
     if hashlib.sha256(json.dumps(stored["folds"]).encode()).hexdigest() != stored["sha256"]:
         raise ValueError(f"{path} was edited: its folds do not have its hash")
     sides = ("train", "validation", "test")
-    return [Fold(f["fold"], f["seed"], *(tuple(f[side]) for side in sides)) for f in stored["folds"]]
+    whole = lambda f: Fold(f["fold"], f["seed"], *(tuple(f[side]) for side in sides))
+    return [whole(f) for f in stored["folds"]]

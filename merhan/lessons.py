@@ -19,7 +19,9 @@ from .layout import written
 from .stages import ENVIRONMENT, normalise_output
 
 # %% ../nbs/64_lessons.ipynb #preload
-PRELOAD = ["librosa", "scipy.stats", "seaborn", "torch", "torchaudio", "transformers", "merhan.costs", "merhan.probes", "merhan.site", "merhan.tried"]
+PRELOAD = [
+    "librosa", "scipy.stats", "seaborn", "torch", "torchaudio", "transformers", "merhan.costs", "merhan.probes",
+    "merhan.site", "merhan.tried"]
 
 def run_lesson(path) -> tuple: # outputs, a list for each code cell; what failed, or None
     "Run a lesson in this process, which should be a fork made for it."
@@ -98,11 +100,12 @@ NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
 
 def differs(old, new, relative=.02, absolute=.02) -> str|None: # what differs; None: nothing
     "Compare the outputs of a cell with committed ones."
-    kinds = [[sorted(o.get("data", {"stdout": 0})) for o in outputs] for outputs in (old, new)]
-    if kinds[0] != kinds[1]: return f"it showed {kinds[0]} and shows {kinds[1]}"
+    kinds = lambda outputs: [sorted(o.get("data", {"stdout": 0})) for o in outputs]
+    if kinds(old) != kinds(new): return f"it showed {kinds(old)} and shows {kinds(new)}"
     for before, after in zip(old, new):
         for text_before, text_after in zip(texts_of(before), texts_of(after)):
-            if NUMBER.sub("#", text_before) != NUMBER.sub("#", text_after): return f"{text_before!r} became {text_after!r}"
+            if NUMBER.sub("#", text_before) != NUMBER.sub("#", text_after):
+                return f"{text_before!r} became {text_after!r}"
             for x, y in zip(map(float, NUMBER.findall(text_before)), map(float, NUMBER.findall(text_after))):
                 if abs(x - y) > absolute + relative * abs(x): return f"{x} became {y} in {text_after[:200]!r}"
     return None
@@ -111,12 +114,16 @@ def texts_of(output) -> list:
     "The texts of an output; a figure has none."
     data = output.get("data", {})
     if "image/svg+xml" in data: return []
-    return ["".join(output.get("text", ""))] + ["".join(data[kind]) for kind in ("text/plain", "text/markdown") if kind in data]
+    return ["".join(output.get("text", ""))] + [
+        "".join(data[kind]) for kind in ("text/plain", "text/markdown") if kind in data
+    ]
 
 def stale_cells(path, outputs) -> list: # of messages
     "Cells whose committed outputs are not what they show."
     messages = []
     for cell, new in zip(code_cells(path), outputs):
         difference = differs(cell["outputs"], new)
-        if difference: messages.append(f"{Path(path).name}, the cell that begins {''.join(cell['source'])[:60]!r}: {difference}")
+        if difference: messages.append(
+            f"{Path(path).name}, the cell that begins {''.join(cell['source'])[:60]!r}: "
+            f"{difference}")
     return messages

@@ -56,7 +56,9 @@ def one_epoch(run):
         losses.append(run.step(run, batch))
     losses = [float(value) for value in losses] # the only time that a device is waited for
     run.epoch += 1
-    row = dict(epoch=run.epoch, train_loss=sum(losses) / len(losses), **validate(run), learning_rate=run.optimizer.param_groups[0]["lr"])
+    row = dict(
+        epoch=run.epoch, train_loss=sum(losses) / len(losses), **validate(run),
+        learning_rate=run.optimizer.param_groups[0]["lr"])
     run.history.append(row)
     if not math.isfinite(row["train_loss"] + row["validation_loss"]):
         raise ValueError(f"training diverged in epoch {run.epoch}: {row}; a smaller learning rate may help")
@@ -82,8 +84,10 @@ CHECKPOINT_SECONDS = 10. # between two checkpoints of a trial, at least
 
 def state_of(run) -> dict:
     "All that training has changed so far."
-    return dict(model=run.accelerator.unwrap_model(run.model).state_dict(), optimizer=run.optimizer.state_dict(), epoch=run.epoch,
-                stopped=run.stopped, history=run.history, listeners=[l.state_dict() for l in run.listeners], step=run.step.state_dict())
+    return dict(
+        model=run.accelerator.unwrap_model(run.model).state_dict(), optimizer=run.optimizer.state_dict(),
+        epoch=run.epoch, stopped=run.stopped, history=run.history,
+        listeners=[l.state_dict() for l in run.listeners], step=run.step.state_dict())
 
 def restore(run, state):
     "Put a run back to where `state_of` was taken."
@@ -106,7 +110,9 @@ def load_checkpoint(run):
     try:
         state = torch.load(run.checkpoint, weights_only=True, map_location=run.accelerator.device)
     except Exception as error:
-        raise ValueError(f"the checkpoint {run.checkpoint} cannot be read; delete it to start this trial over ({error})") from None
+        raise ValueError(
+            f"the checkpoint {run.checkpoint} cannot be read; delete it to start this trial over ({error})"
+        ) from None
     restore(run, state)
     run.started -= state["seconds"] # what was trained before counts as time, too
 

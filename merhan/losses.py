@@ -48,7 +48,8 @@ class WeightedCrossEntropy(Loss):
 def weighted_cross_entropy(
     power:float=1., # of the inverse class frequency; 0 weighs all alike
 ):
-    "Cross-entropy with inverse class frequencies of the training side as weights (specification, Weighted Loss Function; King and Zeng 2001)."
+    """Cross-entropy with inverse class frequencies of the training side as weights
+    (specification, Weighted Loss Function; King and Zeng 2001)."""
     return WeightedCrossEntropy(power)
 
 # %% ../nbs/30_losses.ipynb #focal
@@ -81,12 +82,16 @@ class ModalityHeads(Auxiliary):
         return made
 
     def __call__(self, model, logits, batch):
-        return sum(self.weights[name] * F.cross_entropy(opinion, batch.label) for name, opinion in self.opinions(model).items())
+        return sum(
+            self.weights[name] * F.cross_entropy(opinion, batch.label)
+            for name, opinion in self.opinions(model).items()
+        )
 
 @auxiliary
 def modality_heads(
     audio:float=.3, # weight of the audio head's loss
     text:float=.3,  # weight of the text head's loss
 ):
-    "A separate loss for each modality beside the joint one (specification, Modality-Specific Loss; Wang et al. 2020, gradient blending)."
+    """A separate loss for each modality beside the joint one (specification, Modality-Specific Loss;
+    Wang et al. 2020, gradient blending)."""
     return ModalityHeads(audio=audio, text=text)

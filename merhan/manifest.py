@@ -18,7 +18,9 @@ def read_rows(root):
     "Path of a manifest, and its rows, each with its line; a file without the needed columns is an error."
     path = Path(root)/"manifest.csv" if Path(root).is_dir() else Path(root)
     if not path.is_file():
-        raise ValueError(f"there is no manifest {path}; it is a CSV with the columns utterance, audio, text, emotion, speaker, session")
+        raise ValueError(
+            f"there is no manifest {path}; it is a CSV with the columns utterance, audio, text, emotion, "
+            "speaker, session")
     table = csv.DictReader(io.StringIO(decoded(path), newline=""))
     columns = table.fieldnames or []
     lacking = [name for name in NEEDED if name not in columns]

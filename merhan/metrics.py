@@ -22,10 +22,12 @@ class Predicted:
         self.table, self.label, self.predicted = table, table.label, table.predicted
 
     @cached_property
-    def names(self) -> list: return [c.removeprefix("p_") for c in self.table.columns if c.startswith("p_")] # of classes
+    def names(self) -> list:
+        return [c.removeprefix("p_") for c in self.table.columns if c.startswith("p_")]  # of classes
 
     @cached_property
-    def probability(self) -> np.ndarray: return self.table[[f"p_{name}" for name in self.names]].to_numpy() # [turn, class]
+    def probability(self) -> np.ndarray:
+        return self.table[[f"p_{name}" for name in self.names]].to_numpy()  # [turn, class]
 
     @cached_property
     def confidence(self) -> np.ndarray: return self.probability.max(1)
@@ -34,12 +36,15 @@ class Predicted:
     def correct(self): return self.label == self.predicted
 
     @cached_property
-    def truth(self) -> np.ndarray: return (self.label.to_numpy()[:, None] == np.array(self.names)).astype(float) # [turn, class]
+    def truth(self) -> np.ndarray:
+        return (self.label.to_numpy()[:, None] == np.array(self.names)).astype(float)  # [turn, class]
 
     @cached_property
     def per_class(self) -> tuple: # recall, F1 and support of the classes that occur
         present = [name for name in self.names if (self.label == name).any()]
-        _, recall, f1, support = precision_recall_fscore_support(self.label, self.predicted, labels=present, zero_division=0)
+        _, recall, f1, support = precision_recall_fscore_support(
+            self.label, self.predicted, labels=present, zero_division=0
+        )
         return recall, f1, support
 
 def mean_recall(label, predicted) -> float: # percent

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .attention import attention_heads, silenced
 from .encoders import AudioEncoder, TextEncoder, TextStatesEncoder
-from .fusion import GatedFusion, Hybrid, MeanPooling # noqa: F401 (the specification's GatedFusion is found here, too)
+from .fusion import GatedFusion, Hybrid, MeanPooling # noqa: F401 (the specification finds its GatedFusion here)
 from .slots import SLOTS, Network, class_of, model
 
 # %% ../nbs/23_model.ipynb #emotionclassifier
@@ -41,7 +41,7 @@ class MERHAN(Network):
     "Hybrid attention networks for emotion from audio and text (specification; Zhang et al. 2023)."
     def __init__(self,
         audio_input_dim:int=40,                             # channels of an audio frame
-        text_model_name:str|None="distilbert-base-uncased", # hub name, local folder, `minilm`; None where states are given
+        text_model_name:str|None="distilbert-base-uncased", # hub name, folder, `minilm`; None: states are given
         hidden_dim:int=768,                                 # channels of every state
         num_classes:int=7,                                  # logits
         dropout:float=0.3,                                  # in encoders and classifier
@@ -54,23 +54,30 @@ class MERHAN(Network):
         auxiliary=(),                                       # of the slot `auxiliary`: they may add blocks
         layers:int=1,                                       # hidden states that lie side by side in an audio frame
         audio_encoder=None,                                 # class of that slot; None: `AudioEncoder`
-        text_encoder=None,                                  # class of that slot; None: the specification's, with its transformer or without
-        shared=(),                                          # blocks that both encoders share: `local_attention`, `projection`
+        text_encoder=None,                                  # class of that slot; None: the specification's
+        shared=(),                                          # blocks of both: `local_attention`, `projection`
         checkpointing:bool=False,                           # recompute blocks in the backward pass
     ):
         super().__init__()
         fusion = fusion or Hybrid
         modalities = class_of(fusion).modalities
-        encoding = dict(hidden_dim=hidden_dim, dropout=dropout, heads=heads, attention_dropout=attention_dropout, fused=fused)
+        encoding = dict(
+            hidden_dim=hidden_dim, dropout=dropout, heads=heads, attention_dropout=attention_dropout,
+            fused=fused)
         if "audio" in modalities:
             make = audio_encoder or AudioEncoder
             self.audio_encoder = make(input_dim=audio_input_dim // layers, layers=layers, **encoding)
         if "text" in modalities:
-            make = text_encoder or (partial(TextEncoder, model_name=text_model_name) if text_model_name else TextStatesEncoder)
+            make = text_encoder or (
+                partial(TextEncoder, model_name=text_model_name) if text_model_name else TextStatesEncoder
+            )
             self.text_encoder = make(states_dim=text_states_dim, **encoding)
         if len(modalities) == 2: share_blocks(self.audio_encoder, self.text_encoder, shared)
         self.global_pool = (pooling or MeanPooling)(hidden_dim)
-        self.add_fusion(fusion(hidden_dim, self.global_pool, heads=heads, dropout=attention_dropout, fused=fused), checkpointing)
+        self.add_fusion(
+            fusion(hidden_dim, self.global_pool, heads=heads, dropout=attention_dropout, fused=fused),
+            checkpointing,
+        )
         self.classifier = EmotionClassifier(self.fusion.width, hidden_dim // 2, num_classes, dropout=dropout)
         self.add_auxiliary(auxiliary, hidden_dim, num_classes)
 
@@ -92,7 +99,7 @@ class MERHAN(Network):
         audio_features:Float[Tensor, "batch frame channels"]|None,
         input_ids:Int[Tensor, "batch token"]|None=None,                # for an encoder inside the network
         attention_mask:Int[Tensor, "batch token"]|None=None,           # 1 where a token is real
-        audio_lengths:Int[Tensor, "batch"]|None=None,                  # real frames, or samples, of each turn; None: all
+        audio_lengths:Int[Tensor, "batch"]|None=None,                  # real frames or samples; None: all
         text_states:Float[Tensor, "batch token states_dim"]|None=None, # of an encoder that is not trained
         need_weights:bool=True,                                        # False: no maps
         waves:Float[Tensor, "batch sample"]|None=None,                 # for a speech encoder inside the network
@@ -103,12 +110,15 @@ class MERHAN(Network):
         if "audio" in self.fusion.modalities:
             heard = given[self.audio_encoder.takes]
             real = real_frames(heard, audio_lengths)
-            audio, audio_real, maps["audio_local_attention"] = self.encoded_by(self.audio_encoder, heard, real, need_weights)
+            audio, audio_real, maps["audio_local_attention"] = self.encoded_by(
+                self.audio_encoder, heard, real, need_weights
+            )
         if "text" in self.fusion.modalities:
             real = None if attention_mask is None else attention_mask.bool()
             read = given[self.text_encoder.takes]
             text, text_real, maps["text_local_attention"] = self.encoded_by(self.text_encoder, read, real, need_weights)
-        if self.is_watched: self.encoded = dict(audio=(audio, audio_real), text=(text, text_real)) # for the auxiliary terms
+        if self.is_watched:
+            self.encoded = dict(audio=(audio, audio_real), text=(text, text_real))  # for the auxiliary terms
         vector, more = self.fusion(audio, text, audio_real, text_real, need_weights)
         return self.classifier(vector), maps | more if need_weights else {}
 
@@ -126,7 +136,9 @@ class MERHAN(Network):
         "What took effect, read back from the blocks."
         attends = [attend for _, attend, _ in attention_heads(self).values()]
         settings = {(a.channels, a.heads, a.dropout, a.fused) for a in attends}
-        if len(settings) > 1: raise ValueError(f"attention blocks differ in channels, heads, dropout or kernel: {sorted(settings)}")
+        if len(settings) > 1: raise ValueError(
+            "attention blocks differ in channels, heads, dropout or kernel: "
+            f"{sorted(settings)}")
         (channels, heads, dropout, fused), = settings
         network = dict(hidden_dim=channels, dropout=self.classifier.dropout, checkpointing=self.checkpointing)
         return dict(model=network, attention=dict(heads=heads, dropout=dropout, fused=fused))
@@ -158,11 +170,12 @@ def merhan(
     "MER-HAN at a given size (specification, Complete MER-HAN Model)."
     return partial(MERHAN, hidden_dim=hidden_dim, dropout=dropout, shared=tuple(shared), checkpointing=checkpointing)
 
-PARTS = ("audio_encoder", "text_encoder", "fusion", "pooling") # slots whose component is a class that the model completes
+# slots whose component is a class that the model completes
+PARTS = ("audio_encoder", "text_encoder", "fusion", "pooling")
 
 def build_model(
     config:dict,     # slot to {component: arguments}
-    inputs:dict,     # channels of an audio frame and of a token state, layers side by side in a frame: audio, text, layers
+    inputs:dict,     # audio, text: channels of a frame, of a token state; layers: side by side in a frame
     num_classes:int, # logits
     auxiliary=(),    # of the slot `auxiliary`
 ) -> Network:
@@ -170,5 +183,6 @@ def build_model(
     parts = {name: SLOTS[name].build(config[name]) for name in PARTS}
     settings = SLOTS["attention"].build(config["attention"])
     return SLOTS["model"].build(config["model"])(
-        audio_input_dim=inputs["audio"], text_model_name=None, text_states_dim=inputs["text"], layers=inputs["layers"], num_classes=num_classes,
-        heads=settings.heads, attention_dropout=settings.dropout, fused=settings.fused, auxiliary=auxiliary, **parts)
+        audio_input_dim=inputs["audio"], text_model_name=None, text_states_dim=inputs["text"],
+        layers=inputs["layers"], num_classes=num_classes, heads=settings.heads,
+        attention_dropout=settings.dropout, fused=settings.fused, auxiliary=auxiliary, **parts)

@@ -35,7 +35,8 @@ def discriminative(
     classifier:float=10.,            # factor for the classifier
     text:float|None=None,            # factor for the text encoder; None: that of both
 ):
-    "AdamW with a learning rate for each part of the network (specification, Discriminative Fine-Tuning; Howard and Ruder 2018; a slow modality after Wang et al. 2020)."
+    """AdamW with a learning rate for each part of the network (specification, Discriminative Fine-Tuning;
+    Howard and Ruder 2018; a slow modality after Wang et al. 2020)."""
     factors = dict(audio_encoder=encoders, text_encoder=encoders if text is None else text, classifier=classifier)
     def make(model):
         members = {}

@@ -15,8 +15,9 @@ from .layout import Place, read_yaml
 
 # %% ../nbs/05_params.ipynb #keys
 KEYS = {
-    None: {"corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline", "strategies",
-           "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files"},
+    None: {
+        "corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline",
+        "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
     "adaptation": {"reader", "path", "labels"},
@@ -51,7 +52,9 @@ def read_params(corpus:str) -> dict:
         protocol = params["protocol"] | (own.get("protocol") or {})
         params = params | own | dict(baseline=params["baseline"], protocol=protocol)
     if params["corpus"]["name"] != corpus:
-        raise ValueError(f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
+        raise ValueError(
+            f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: "
+            f"{known_corpora()}")
     stacks, simple = params.get("stacks") or {}, params.get("simple") or []
     check_names(params.get("only") or [], params["strategies"], path, "only")
     check_names(simple, {"baseline": {}} | stacks, path, "simple")
@@ -66,7 +69,9 @@ def check_names(names, known, path, part):
     "Raise where a list names an entry that is not there."
     strange = [name for name in names if name not in known]
     if strange:
-        raise ValueError(f"{path} names, or takes over from params.yaml, {strange[0]!r} under {part}; there are {sorted(known)}")
+        raise ValueError(
+            f"{path} names, or takes over from params.yaml, {strange[0]!r} under {part}; there are "
+            f"{sorted(known)}")
 
 def with_name(value, corpus):
     "Nested values with the corpus's name in place of `{corpus}`."

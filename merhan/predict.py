@@ -19,7 +19,10 @@ def load_trained(corpus="demo", strategy="baseline") -> list: # of `Trained`, on
     "All trained models of a strategy or of a stack."
     folders = [Place(corpus).work/branch/"weights"/strategy for branch in BRANCHES]
     found = sorted(path for folder in folders for path in folder.glob("*.safetensors"))
-    if not found: raise ValueError(f"there are no trained weights in {folders[0]}; `make repro` (or `dvc repro`) trains them")
+    if not found:
+        raise ValueError(
+            f"there are no trained weights in {folders[0]}; `make repro` (or `dvc repro`) trains them"
+        )
     return [Trained(path) for path in found]
 
 def predict(
@@ -42,9 +45,11 @@ def predict(
     return pd.Series(probability.tolist(), models[0].card["classes"], name="probability"), maps
 
 # %% ../nbs/70_predict.ipynb #maps
-MAPS = { # title, what asks, what is asked
-    "audio_local_attention": ("local, audio", "second", "second"), "text_local_attention": ("local, text", "word", "word"),
-    "audio_to_text_attention": ("audio to text", "second", "word"), "text_to_audio_attention": ("text to audio", "word", "second"),
+MAPS = {  # title, what asks, what is asked
+    "audio_local_attention": ("local, audio", "second", "second"),
+    "text_local_attention": ("local, text", "word", "word"),
+    "audio_to_text_attention": ("audio to text", "second", "word"),
+    "text_to_audio_attention": ("text to audio", "word", "second"),
 }
 
 def plot_attention(maps, words, spacing):

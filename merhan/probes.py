@@ -21,12 +21,12 @@ from scipy.stats import rankdata
 from sklearn.feature_selection import chi2
 
 from .data import Turns
-from .evaluation import jackknife
+from .evaluation import frame_seconds, jackknife
 from .layout import SCRATCH, Trial, spec_of
 from .loop import forward
 from .progress import progress
 from .simple import prediction_table
-from .trained import Trained, frame_seconds, token_words
+from .trained import Trained, token_words
 from .trial import fit_trial, on_one_thread, stored_sides
 
 # %% ../nbs/54_probes.ipynb #shuffled
@@ -55,11 +55,14 @@ def attending_to_padding(batch):
 # %% ../nbs/54_probes.ipynb #unchanged
 def unchanged(value, **_): return value
 
-PROBES = { # name to a change of turns, and a change of batches
+PROBES = {  # name to a change of turns, and a change of batches
     "intact": (unchanged, unchanged),
-    "audio shuffled": (partial(shuffled, modality="audio"), unchanged), "text shuffled": (partial(shuffled, modality="text"), unchanged),
-    "audio silent": (partial(silent, modality="audio"), unchanged), "text silent": (partial(silent, modality="text"), unchanged),
-    "another speaker's words, same label": (exchanged, unchanged), "padding attended to": (unchanged, attending_to_padding),
+    "audio shuffled": (partial(shuffled, modality="audio"), unchanged),
+    "text shuffled": (partial(shuffled, modality="text"), unchanged),
+    "audio silent": (partial(silent, modality="audio"), unchanged),
+    "text silent": (partial(silent, modality="text"), unchanged),
+    "another speaker's words, same label": (exchanged, unchanged),
+    "padding attended to": (unchanged, attending_to_padding),
 }
 
 def probed(model, turns, probe, seed=0) -> np.ndarray: # [turn, class]
@@ -96,7 +99,9 @@ TRACKS = dict(energy=2, pitch=0) # channels of the prosody product
 
 def received(maps, frames) -> dict: # map to attention received by each position, summing to one
     "How much each frame, or each token, is attended to: mean over all that ask."
-    asked = {"local, audio": "audio_local_attention", "text asks audio": "text_to_audio_attention", "local, text": "text_local_attention", "audio asks text": "audio_to_text_attention"}
+    asked = {
+        "local, audio": "audio_local_attention", "text asks audio": "text_to_audio_attention",
+        "local, text": "text_local_attention", "audio asks text": "audio_to_text_attention"}
     found = {name: maps[key].mean(0) for name, key in asked.items() if key in maps}
     whole = maps["global_attention"].mean(0)
     found |= {"global, audio": whole[:frames], "global, text": whole[frames:]}
@@ -137,7 +142,8 @@ def emotive_tokens(sentences, labels, neutral="neu", level=.01) -> set:
 def is_word(token) -> bool: return token[0] not in "[<" # not [CLS], <s>, …
 
 def favour(emotive):
-    "A function of attention [..., token]: the share of it that `emotive` positions receive, less their share of all positions, in points."
+    """A function of attention [..., token]:
+    the share of it that `emotive` positions receive, less their share of all positions, in points."""
     return lambda attention: 100 * (attention[..., emotive].sum(-1) / attention.sum(-1) - emotive.mean())
 
 # %% ../nbs/54_probes.ipynb #stretched
@@ -147,11 +153,13 @@ def stretched(attention, length) -> np.ndarray: # [length]
 
 def crossed(statistics, lengths, attention) -> np.ndarray: # [statistic, turn]
     "Every statistic, that of one turn of given length, on the attention of every turn."
-    at = {n: np.stack([stretched(a, n) for a in attention]) for n in set(lengths)}
+    at_length = lambda n: np.stack([stretched(a, n) for a in attention])
+    at = {n: at_length(n) for n in set(lengths)}
     return np.stack([statistic(at[n]) for statistic, n in zip(statistics, lengths)])
 
 def exchanged_sums(values, own, others) -> np.ndarray: # [draw]
-    "Sums over the statistics of turns `own` when each gets the attention of another turn; `others` [draw, turn]: whose."
+    """Sums over the statistics of turns `own` when each gets the attention of another turn;
+    `others` [draw, turn]: whose."""
     return values[np.arange(len(own)), others[:, own]].sum(1)
 
 # %% ../nbs/54_probes.ipynb #maps-of
@@ -173,8 +181,8 @@ def voice_statistics(turns, prosody, spacing) -> dict: # cue to one statistic a 
             made[cue].append(rank_correlation(track) if len(frames) > 3 else None)
     return made
 
-def word_statistics(turns, tokens, words, emotive) -> dict: # cue to one statistic a turn; None where all or no words are emotive
-    "What attention on words is compared with."
+def word_statistics(turns, tokens, words, emotive) -> dict: # cue to one statistic a turn
+    "What attention on words is compared with; None for a turn where all words are emotive, or none."
     made = []
     for u in turns.utterance:
         marked = np.array([t in emotive for t in tokens[u]])[words[u]]
@@ -182,16 +190,21 @@ def word_statistics(turns, tokens, words, emotive) -> dict: # cue to one statist
     return {"emotive words": made}
 
 # %% ../nbs/54_probes.ipynb #attention-table
-def attention_table(place, name, seeds, prosody=None, draws=999) -> tuple: # one row a turn, model, map and cue; means of exchanged attention, one row a map, cue and draw
-    "What the attention of every trained model of a strategy falls on, over all test turns, and the same for the attention of other turns."
+def attention_table(place, name, seeds, prosody=None, draws=999) -> tuple:
+    """What the attention of every trained model of a strategy falls on, one row a turn, model, map and cue;
+    and means over turns that each got the attention of another, one row a map, cue and draw."""
     config, table = place.configuration(name), place.utterances()
     folds = place.folds(seeds)
     slots, labels = spec_of(config, folds[0].fold)["slots"], dict(zip(table.utterance, table.emotion))
     spacing, tokens = frame_seconds(slots), {u: token_words(slots, t) for u, t in zip(table.utterance, table.text)}
-    words = {u: np.array([is_word(t) for t in names]) for u, names in tokens.items()}
+    marked = lambda names: np.array([is_word(t) for t in names])
+    words = {u: marked(names) for u, names in tokens.items()}
     rows, sums, others, rng = [], {}, {}, np.random.default_rng(0)
     for fold in progress(folds, len(folds), "attention", "model"):
-        model, turns = Trained(place.weights_of(name, fold)), stored_sides(spec_of(config, fold.fold), fold, place.work)("test")
+        model, turns = (
+            Trained(place.weights_of(name, fold)),
+            stored_sides(spec_of(config, fold.fold), fold, place.work)("test"),
+        )
         emotive = emotive_tokens([tokens[u] for u in fold.train], [labels[u] for u in fold.train])
         in_words = word_statistics(turns, tokens, words, emotive)
         in_voice = voice_statistics(turns, prosody, spacing) if prosody is not None else {}
@@ -202,16 +215,24 @@ def attention_table(place, name, seeds, prosody=None, draws=999) -> tuple: # one
                 if not own: continue
                 values = crossed([statistics[i] for i in own], [len(attention[i]) for i in own], attention)
                 for i, on_all in zip(own, values):
-                    rows.append(dict(utterance=turns.utterance[i], fold=fold.fold, seed=fold.seed, map=map_name, cue=cue, value=on_all[i]))
+                    rows.append(
+                        dict(
+                            utterance=turns.utterance[i], fold=fold.fold, seed=fold.seed, map=map_name, cue=cue,
+                            value=on_all[i])
+                    )
                 sums[map_name, cue] = sums.get((map_name, cue), 0) + exchanged_sums(values, own, others[fold.fold])
     found = pd.DataFrame(rows).join(table.set_index("utterance")[["speaker", "session"]], on="utterance")
     counts = found.groupby(["map", "cue"]).size()
-    parts = [pd.DataFrame(dict(map=key[0], cue=key[1], draw=range(draws), value=total / counts[key])) for key, total in sums.items()]
+    parts = [
+        pd.DataFrame(dict(map=key[0], cue=key[1], draw=range(draws), value=total / counts[key]))
+        for key, total in sums.items()
+    ]
     return found, pd.concat(parts, ignore_index=True)
 
 # %% ../nbs/54_probes.ipynb #against-null
-def against_null(found, exchanged) -> pd.DataFrame: # a row a map and cue: value, low, high, null, null_low, null_high, p, p_corrected, turns
-    "Means over all turns and models with their interval to new sessions, beside those of exchanged attention; `p_corrected` speaks of all rows together (Westfall and Young 1993)."
+def against_null(found, exchanged) -> pd.DataFrame: # one row a map and cue
+    """Means over all turns and models with their interval to new sessions,
+    beside those of exchanged attention; `p_corrected` speaks of all rows together (Westfall and Young 1993)."""
     null, rows = exchanged.pivot(index=["map", "cue"], columns="draw", values="value"), {}
     for key, seen in found.groupby(["map", "cue"]):
         value, low, high = (float(x) for x in jackknife([seen], lambda t: t.value.mean()))
@@ -223,7 +244,9 @@ def against_null(found, exchanged) -> pd.DataFrame: # a row a map and cue: value
     largest = drawn.max()
     corrected = {key: (1 + (largest >= z).sum()) / (1 + null.shape[1]) for key, z in seen.value.items()}
     low, high = null.quantile(.025, axis=1), null.quantile(.975, axis=1)
-    return table.assign(null=centre, null_low=low, null_high=high, p=share(drawn.ge(seen.value, axis=0)), p_corrected=pd.Series(corrected))
+    return table.assign(
+        null=centre, null_low=low, null_high=high, p=share(drawn.ge(seen.value, axis=0)),
+        p_corrected=pd.Series(corrected))
 
 # %% ../nbs/54_probes.ipynb #pairing
 def pairing(table, number) -> dict: # utterance to the utterance whose words it gets
@@ -240,7 +263,10 @@ def paired_trial(trial, work, words) -> Trial:
     plain, text = stored_sides(trial.spec, trial.fold, work), {}
     for side in ("train", "validation", "test"): text |= dict(zip(plain(side).utterance, plain(side).text))
     def load(side, variant=None):
-        if variant: raise ValueError("a strategy with copies of turns cannot be paired anew: its copies have words of their own")
+        if variant:
+            raise ValueError(
+                "a strategy with copies of turns cannot be paired anew: its copies have words of their own"
+            )
         turns = plain(side)
         return replace(turns, text=[text[words[u]] for u in turns.utterance])
     fit_trial(trial, load)

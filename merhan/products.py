@@ -44,14 +44,16 @@ def sources(slot, table):
     return dict(zip(table.utterance, table.audio if slot == "features" else table.text))
 
 def source_digest(slot, spec, table):
-    "A hash over what a product is made from: recordings or sentences, and the weights and files that its component names."
+    """A hash over what a product is made from:
+    recordings or sentences, and the weights and files that its component names."""
     made_from = sources(slot, table)
     if slot == "features": made_from = {u: file_sha256(path) for u, path in made_from.items()}
     named = [value for given in spec.values() for value in given.values() if isinstance(value, str)]
     return digest([made_from, [weights_digest(value) for value in named]])
 
 def weights_digest(value):
-    "A hash over the file, or the weights in the folder, that an argument names; the argument itself where it names neither."
+    """A hash over the file, or the weights in the folder, that an argument names;
+    the argument itself where it names neither."""
     path = Path(text_model_path(value))
     if path.is_file(): return file_sha256(path)
     return [file_sha256(p) for p in sorted(path.glob("*.safetensors"))] if path.is_dir() else value
@@ -75,9 +77,10 @@ def write_product(
         partial.mkdir()
         index, channels = write_values(partial/"values.bin", name, slot, table, extract, change, dtype)
         index.to_parquet(partial/"index.parquet", index=False)
-        card = dict(name=name, slot=slot, spec=spec, variant=variant, checksum=product_sha256(partial), holds=extract.holds, dtype=dtype,
-                    channels=channels, layers=extract.layers, frames=int(index.length.sum()), utterances=len(index),
-                    source=source_digest(slot, spec, table))
+        card = dict(
+            name=name, slot=slot, spec=spec, variant=variant, checksum=product_sha256(partial),
+            holds=extract.holds, dtype=dtype, channels=channels, layers=extract.layers,
+            frames=int(index.length.sum()), utterances=len(index), source=source_digest(slot, spec, table))
         (partial/"product.json").write_text(json.dumps(card, indent=1))
     return card
 
@@ -90,7 +93,8 @@ def write_values(path, name, slot, table, extract, change, dtype) -> tuple: # in
             values = done.get(given) if slot == "text" else None
             if values is None: values = extract(given).numpy().astype(dtype)
             if slot == "text": done[given] = values
-            if not np.isfinite(values).all(): raise ValueError(f"{name} of {utterance} has values that are not finite ({source})")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} of {utterance} has values that are not finite ({source})")
             rows.append((utterance, start, len(values)))
             start, channels = start + len(values), values.shape[1]
             file.write(values.tobytes())
@@ -120,7 +124,9 @@ class Product:
             raise ValueError(f"{folder} holds no complete feature product; run the features stage (`dvc repro`)")
         self.card = read_json(folder/"product.json")
         if verify and product_sha256(folder) != self.card["checksum"]:
-            raise ValueError(f"{folder} does not have the checksum of its card; delete the folder and run the features stage again")
+            raise ValueError(
+                f"{folder} does not have the checksum of its card; delete the folder and run the features "
+                "stage again")
         self.channels, self.layers, self.holds = (self.card[name] for name in ("channels", "layers", "holds"))
         self.values = np.memmap(folder/"values.bin", dtype=self.card["dtype"], mode="r").reshape(-1, self.channels)
         index = pd.read_parquet(folder/"index.parquet")
@@ -157,4 +163,6 @@ def is_fresh(folder, made_of, table) -> bool:
         kept = Product(folder, verify=True)
     except ValueError:
         return False
-    return list(kept.spans) == list(table.utterance) and kept.card["source"] == source_digest(slot, SLOTS[slot].check(spec), table)
+    return list(kept.spans) == list(table.utterance) and kept.card["source"] == source_digest(
+        slot, SLOTS[slot].check(spec), table
+    )

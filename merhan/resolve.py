@@ -32,7 +32,8 @@ def check_values(slots, where):
         tiny = tiny_turns()
         run = assemble(slots | stand_ins, dict(audio=4, text=4, layers=1), 2, 0, tiny, tiny, device="cpu")
         logits, _ = run.model(**tiny.batch(range(4)).inputs)
-        if logits.shape != (4, 2): raise ValueError(f"the network gives logits {tuple(logits.shape)} for 4 turns and 2 classes")
+        if logits.shape != (4, 2):
+            raise ValueError(f"the network gives logits {tuple(logits.shape)} for 4 turns and 2 classes")
         run.model.train()
         value = run.step(run, tiny.batch(range(4)))
         if value.shape != (): raise ValueError(f"the step gives {tuple(value.shape)} numbers instead of one")
@@ -45,7 +46,9 @@ def tiny_turns() -> Turns:
     "Four turns of two classes, of different lengths."
     generator = torch.Generator().manual_seed(0)
     draw = lambda length: torch.randn(length, 4, generator=generator)
-    return Turns(list("abcd"), [draw(n) for n in (5, 3, 2, 1)], [draw(n) for n in (1, 2, 3, 1)], torch.tensor([0, 1, 0, 1]), list("xxyy"))
+    return Turns(
+        list("abcd"), [draw(n) for n in (5, 3, 2, 1)], [draw(n) for n in (1, 2, 3, 1)],
+        torch.tensor([0, 1, 0, 1]), list("xxyy"))
 
 def check_inputs(slots):
     "Raise where an encoder reads something else than what is made for it."
@@ -59,17 +62,20 @@ def check_inputs(slots):
 
 # %% ../nbs/41_resolve.ipynb #check-all
 def check_all(params):
-    "Names, arguments and values of every strategy and every stack, and that each has a family whose verdicts are corrected together."
+    """Names, arguments and values of every strategy and every stack,
+    and that each has a family whose verdicts are corrected together."""
     strategies, stacks, base = read_strategies(params), read_stacks(params), baseline_of(params)
     groups = {s.group for s in strategies.values()} - {"baseline"}
     check_families(params, groups | ({"stack"} if stacks else set()))
     deltas = {f"strategy {name!r}": [s.delta] for name, s in strategies.items()}
-    deltas |= {f"stack {name!r}": [strategies[m].delta for m in s.stack] for name, s in stacks.items()}
+    for name, s in stacks.items(): deltas[f"stack {name!r}"] = [strategies[m].delta for m in s.stack]
     for where, changes in deltas.items(): check_values(compose(base, *changes), where)
     for name in params.get("simple", ()):
         (component, _), = compose(base, *deltas.get(f"stack {name!r}", []))["text"].items()
         if SLOTS["text"].gives(component).holds != "text_states":
-            raise ValueError(f"{name!r} cannot stand under simple: its text encoder is trained along, and simple models read word states")
+            raise ValueError(
+                f"{name!r} cannot stand under simple: its text encoder is trained along, and simple "
+                "models read word states")
 
 def check_families(params, groups):
     "Every group of strategies stands in exactly one place under `verdicts`."
@@ -78,7 +84,9 @@ def check_families(params, groups):
     for family in rules["families"].values(): named += family
     for group in sorted(groups):
         if named.count(group) != 1:
-            raise ValueError(f"group {group!r} stands {named.count(group)} times under verdicts in params.yaml; every group of strategies belongs to one family, or to `equivalence`")
+            raise ValueError(
+                f"group {group!r} stands {named.count(group)} times under verdicts in params.yaml; every "
+                "group of strategies belongs to one family, or to `equivalence`")
 
 # %% ../nbs/41_resolve.ipynb #products-of
 def products_of(slots) -> dict: # product name to (slot, spec, variant)
@@ -96,7 +104,9 @@ def missing_weights(slots):
             if "model_name" in given: named.append(given["model_name"])
     absent = [name for name in named if name != "minilm" and not Path(name).is_dir()]
     if not absent: return None
-    return f"it needs the weights of {absent[0]}, which no package brings along; give a local folder as model_name to include it"
+    return (
+        f"it needs the weights of {absent[0]}, which no package brings along; give a local folder as "
+        "model_name to include it")
 
 def needed_products(params) -> dict: # product name to (slot, spec, variant)
     "Every feature product that some strategy uses, once."
@@ -156,8 +166,13 @@ def resolve(
     slots = compose(baseline_of(params), strategy.delta)
     seeds = params["protocol"]["baseline_seeds" if strategy.name == "baseline" else "seeds"]
     reason = missing_weights(slots)
-    if reason: return dict(strategy=strategy.name, seeds=0, notebook=stage_pin(notebook), left_out=reason, trial=dict(slots=slots))
-    return dict(strategy=strategy.name, seeds=seeds, notebook=stage_pin(notebook), trial=resolved_trial(params, slots, products, labels))
+    if reason:
+        return dict(
+            strategy=strategy.name, seeds=0, notebook=stage_pin(notebook), left_out=reason,
+            trial=dict(slots=slots))
+    return dict(
+        strategy=strategy.name, seeds=seeds, notebook=stage_pin(notebook),
+        trial=resolved_trial(params, slots, products, labels))
 
 def resolve_stack(
     params:dict,    # of the corpus
@@ -168,5 +183,8 @@ def resolve_stack(
     notebook=TRAIN, # that will run it
 ) -> dict:
     "A stack's configuration, one trial for each fold, with nothing left to choose."
-    made = {fold: dict(members=members, trial=resolved_trial(params, slots, products, labels)) for fold, (members, slots) in folds.items()}
+    made = {
+        fold: dict(members=members, trial=resolved_trial(params, slots, products, labels))
+        for fold, (members, slots) in folds.items()
+    }
     return dict(strategy=name, seeds=params["protocol"]["seeds"], notebook=stage_pin(notebook), folds=made)

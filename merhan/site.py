@@ -74,7 +74,8 @@ code, pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace }
 pre { overflow-x: auto; background: var(--code); padding: .6rem .8rem; border-radius: 4px }
 code { background: var(--code) }
 pre code { background: none }
-table { border-collapse: collapse; font: 13.5px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block; overflow-x: auto; border: 0 }
+table { border-collapse: collapse; font: 13.5px/1.5 system-ui, sans-serif; margin: 1rem 0; display: block;
+  overflow-x: auto; border: 0 }
 th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border: 0; border-bottom: 1px solid var(--line) }
 .dataframe th, .dataframe td { text-align: right }
 .dataframe tbody th { text-align: left }
@@ -92,16 +93,21 @@ footer {
   font: 13px system-ui, sans-serif;
   color: var(--soft) }
 """
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title} · merhan</title><style>{style}</style></head>
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title} · merhan</title><style>{style}</style></head>
 <body><nav>{links}</nav>{body}<footer>{footer}</footer></body></html>
 """
 FOLDED = """{%- extends 'basic/index.html.j2' -%}
-{%- block input_group -%}<details class="code"><summary>code</summary>{{ super() }}</details>{%- endblock input_group -%}
+{%- block input_group -%}
+<details class="code"><summary>code</summary>{{ super() }}</details>
+{%- endblock input_group -%}
 {%- block in_prompt -%}{%- endblock in_prompt -%}{%- block output_prompt -%}{%- endblock output_prompt -%}"""
 
 # %% ../nbs/63_site.ipynb #set-aside-formulas
 def set_aside_formulas(source:str, kept:list) -> str:
-    "Markdown with a token in place of each formula; its MathML goes to `kept`, out of the reach of the markdown renderer."
+    """Markdown with a token in place of each formula;
+    its MathML goes to `kept`, out of the reach of the markdown renderer."""
     from latex2mathml.converter import convert
     def token(match, display):
         kept.append(convert(match[1].strip(), display=display))
@@ -124,14 +130,18 @@ def page_body(notebook, costs="") -> str: # HTML
         if cell.cell_type == "markdown": cell.source = set_aside_formulas(cell.source, kept)
     notebook.cells = [c for c in notebook.cells if not hidden & set(c.metadata.get("tags", []))]
     loaders = [DictLoader({"folded.html.j2": FOLDED})]
-    exporter = HTMLExporter(template_name="basic", extra_loaders=loaders, template_file="folded.html.j2", embed_images=True,
-                            mathjax_url="", require_js_url="", sanitize_html=False)
+    exporter = HTMLExporter(
+        template_name="basic", extra_loaders=loaders, template_file="folded.html.j2", embed_images=True,
+        mathjax_url="", require_js_url="", sanitize_html=False)
     return with_formulas(exporter.from_notebook_node(notebook)[0], kept)
 
 NO_COSTS = "None were measured here; `make costs` measures every strategy by itself, and no stack."
 UNITS = dict(parameters="parameters", seconds_per_epoch="an epoch [s]", train_seconds="a training [s]",
              peak_memory_mb="memory in an epoch, at its highest [MB]", inference_ms="one turn [ms]")
-UNITS_AT_LENGTH = dict(seconds_per_step="a step [s], long turns", peak_memory_mb="memory in a step, at its highest [MB], long turns")
+UNITS_AT_LENGTH = dict(
+    seconds_per_step="a step [s], long turns",
+    peak_memory_mb="memory in a step, at its highest [MB], long turns",
+)
 
 def costs_of(corpus, strategy) -> str: # markdown
     "What `costs/<corpus>.json` says of a strategy, beside the baseline."
@@ -192,14 +202,19 @@ def render_site(
     for path, notebook in notebooks.items():
         given = notebook.metadata.get("parameters", {})
         body = page_body(notebook, costs_of(given.get("corpus"), given.get("strategy")))
-        page = PAGE.format(title=escape(pages[path][1]), style=style, links=links(pages, path), body=body, footer=footer_of(notebook, path))
+        page = PAGE.format(
+            title=escape(pages[path][1]), style=style, links=links(pages, path), body=body,
+            footer=footer_of(notebook, path))
         (target/pages[path][0]).write_text(page)
-    index = dict(title="merhan", links=links(pages, None), body=index_body(pages), footer="Rendered by <code>make site</code>")
+    index = dict(
+        title="merhan", links=links(pages, None), body=index_body(pages),
+        footer="Rendered by <code>make site</code>")
     (target/"index.html").write_text(PAGE.format(style=style, **index))
     return [target/"index.html", *(target/name for name, _ in pages.values())]
 
 def reading_order(path):
-    "The bundled corpus first; within a corpus, the paper of its results, then data, model, training, evaluation, the rest."
+    """The bundled corpus first; within a corpus, the paper of its results, then data, model, training,
+    evaluation, the rest."""
     stage = path.stem if path.stem in PAPERS else path.parent.name
     place = PAPERS.index(stage) if stage in PAPERS else len(PAPERS)
     return "demo" not in path.parts, path.parts[1], place, path.name
@@ -226,7 +241,10 @@ def index_body(pages) -> str: # HTML
         shown = escape(title.removeprefix("Training: ").removeprefix("Model card: "))
         corpora.setdefault(path.parts[1], {}).setdefault(part, []).append(f'<a href="{name}">{shown}</a>')
     lists = "".join(corpus_list(corpus, parts) for corpus, parts in corpora.items())
-    figures = [f"<h3>Accuracy against cost, {escape(f.stem)}</h3>{f.read_text()}" for f in sorted(Path("costs").glob("*.svg"))]
+    figures = [
+        f"<h3>Accuracy against cost, {escape(f.stem)}</h3>{f.read_text()}"
+        for f in sorted(Path("costs").glob("*.svg"))
+    ]
     return f"{markdown2html(readme)}<h2>Papers</h2>{lists}{''.join(figures)}"
 
 HEADS = dict(papers="", cards="Cards: ", strategies="Strategies, a page each: ", train="Training, a page each: ")
@@ -249,7 +267,9 @@ def print_pages(
     import shutil, subprocess, tempfile
     installed = [found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))]
     if not installed:
-        raise ValueError("there is no Chromium here; install it (Debian: chromium), or print the pages of reports/site from a browser")
+        raise ValueError(
+            "there is no Chromium here; install it (Debian: chromium), or print the pages of "
+            "reports/site from a browser")
     known = sorted(p.stem for p in Path(target).glob("*.html") if p.stem != "index")
     if not known: raise ValueError(f"{target} is empty; `merhan site` renders it")
     chosen = list(pages) or [name for name in known if name.split("-")[-1] in PAPERS or "-cards-" in name]
@@ -259,8 +279,12 @@ def print_pages(
     for name in chosen:
         page, out = (Path(target)/f"{name}.{kind}" for kind in ("html", "pdf"))
         with tempfile.TemporaryDirectory() as profile:
-            options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--no-pdf-header-footer", f"--print-to-pdf={out.resolve()}"]
-            subprocess.run([installed[0], *options, page.resolve().as_uri()], check=True, capture_output=True, timeout=120)
+            options = [
+                "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
+                "--no-pdf-header-footer", f"--print-to-pdf={out.resolve()}"]
+            subprocess.run(
+                [installed[0], *options, page.resolve().as_uri()], check=True, capture_output=True, timeout=120
+            )
         if not out.is_file(): raise ValueError(f"{installed[0]} wrote no {out}")
         made.append(out)
     return made

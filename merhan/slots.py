@@ -95,7 +95,9 @@ class Slot(dict):
         made = wrapped(made, self.owes)
         if is_a(made, self.owes): return made
         found = made if isinstance(made, type) else type(made)
-        raise ValueError(f"{self.name}.{name} gives {found.__name__}, which is no {self.owes.__name__}: {self.owes.__doc__}")
+        raise ValueError(
+            f"{self.name}.{name} gives {found.__name__}, which is no {self.owes.__name__}: "
+            f"{self.owes.__doc__}")
 
 def wrapped(made, owes):
     "A plain function as a component of class `owes`, where that class wraps functions; anything else as it is."
@@ -190,7 +192,8 @@ class Recomputing(nn.Module):
         return block(*inputs)
 
 class Fusion(Recomputing):
-    "States of one or both modalities to one vector: called with (audio, text, audio_real, text_real, need_weights), it gives [B, width] and a dict of maps."
+    """States of one or both modalities to one vector:
+    called with (audio, text, audio_real, text_real, need_weights), it gives [B, width] and a dict of maps."""
     modalities = ("audio", "text") # what it listens to
     def __init__(self,
         hidden_dim:int, # channels of a state
@@ -252,7 +255,7 @@ class AttentionSettings:
     fused:bool=False # the fused kernel wherever no map is asked for
 
 features      = Slot("features",      "wave to frames, stored once", Hearing)
-text          = Slot("text",          "sentence to token states, or to tokens for an encoder inside the network", Reading)
+text = Slot("text", "sentence to token states, or to tokens for an encoder inside the network", Reading)
 normalisation = Slot("normalisation", "shift and scale of audio frames", Normalisation)
 model         = Slot("model",         "the size of the network, and how it is computed", Network)
 audio_encoder = Slot("audio_encoder", "frames or waves to states", Encoder)
@@ -341,7 +344,9 @@ def check_swap(name, change, swapped):
     if SLOTS[name].chain: return
     components = set(change)
     if swapped.get(name, components) != components:
-        raise ValueError(f"two strategies of one stack disagree on slot {name!r}: {sorted(swapped[name])} and {sorted(components)}")
+        raise ValueError(
+            f"two strategies of one stack disagree on slot {name!r}: "
+            f"{sorted(swapped[name])} and {sorted(components)}")
     swapped[name] = components
 
 def check_removal(name, part, given, edited, removed):

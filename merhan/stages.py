@@ -17,10 +17,14 @@ from .layout import SCRATCH, written
 
 # %% ../nbs/62_stages.ipynb #environment
 ENVIRONMENT = dict(
-    PYTHONHASHSEED="0", SOURCE_DATE_EPOCH="0", TQDM_DISABLE="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1",
-    NUMBA_NUM_THREADS="1", CUBLAS_WORKSPACE_CONFIG=":4096:8", TOKENIZERS_PARALLELISM="false", PYDEVD_DISABLE_FILE_VALIDATION="1",
-    JUPYTER_PLATFORM_DIRS="1", TRANSFORMERS_VERBOSITY="error")
-KERNEL = dict(kernelspec=dict(display_name="python3", language="python", name="python3"), language_info=dict(name="python"))
+    PYTHONHASHSEED="0", SOURCE_DATE_EPOCH="0", TQDM_DISABLE="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1",
+    OPENBLAS_NUM_THREADS="1", NUMBA_NUM_THREADS="1", CUBLAS_WORKSPACE_CONFIG=":4096:8",
+    TOKENIZERS_PARALLELISM="false", PYDEVD_DISABLE_FILE_VALIDATION="1", JUPYTER_PLATFORM_DIRS="1",
+    TRANSFORMERS_VERBOSITY="error")
+KERNEL = dict(
+    kernelspec=dict(display_name="python3", language="python", name="python3"),
+    language_info=dict(name="python"),
+)
 
 def run_stage(
     notebook,        # to be executed
@@ -34,10 +38,16 @@ def run_stage(
     nbformat.write(prepared(nbformat.read(notebook, as_version=4), parameters, name), failed)
     with shown_progress():
         try:
-            papermill.execute_notebook(str(failed), str(failed), parameters, progress_bar=False, record_timing=False, coalesce_streams=True,
-                                       kernel_name="python3", log_output=False, extra_arguments=["--IPKernelApp.log_level=40"])
+            papermill.execute_notebook(
+                str(failed), str(failed), parameters, progress_bar=False, record_timing=False,
+                coalesce_streams=True, kernel_name="python3", log_output=False,
+                extra_arguments=["--IPKernelApp.log_level=40"])
         except papermill.PapermillExecutionError as error:
-            raise SystemExit(f"stage {name} failed: {error.ename}: {error.evalue}\nIts partial execution, with the traceback, is in {failed}") from None
+            raise SystemExit(
+                f"stage {name} failed: "
+                f"{error.ename}: "
+                f"{error.evalue}\n"
+                f"Its partial execution, with the traceback, is in {failed}") from None
     executed = nbformat.read(failed, as_version=4)
     effective = json.loads(executed.cells.pop().outputs[0].text)
     if effective != parameters: raise SystemExit(f"stage {name} ran with {effective}, not with {parameters}")
@@ -58,8 +68,15 @@ def check_parameters(notebook, parameters, name):
     "Raise where a notebook has no `parameters` cell, or not these names in it."
     tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if not tagged and parameters:
-        raise SystemExit(f"{name} has no cell tagged `parameters`; without it every run would use the defaults, silently")
-    known = [n.id for cell in tagged[:1] for n in ast.walk(ast.parse(cell.source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        raise SystemExit(
+            f"{name} has no cell tagged `parameters`; without it every run would use the defaults, "
+            "silently")
+    known = [
+        n.id
+        for cell in tagged[:1]
+        for n in ast.walk(ast.parse(cell.source))
+        if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)
+    ]
     strange = sorted(set(parameters) - set(known))
     if strange: raise SystemExit(f"{name} has no parameter {strange[0]!r}; it has {known}")
 

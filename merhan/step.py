@@ -60,6 +60,7 @@ class MixedPrecision(Step):
 def mixed_precision(
     dtype:str="bf16", # `bf16`, `fp16` (GPU only), or `fp32`, which changes nothing
 ):
-    "One update with a forward pass in sixteen bits (specification, Mixed Precision Training; Micikevicius et al. 2018)."
+    """One update with a forward pass in sixteen bits (specification, Mixed Precision Training;
+    Micikevicius et al. 2018)."""
     if dtype not in DTYPES: raise ValueError(f"there is no precision {dtype!r}; choose from {sorted(DTYPES)}")
     return MixedPrecision(dtype)

@@ -31,7 +31,8 @@ class Strategy:
 
 def checked_entry(name, entry, known):
     "An entry of `params.yaml`, or an error that says what is wrong with it."
-    if not name.isidentifier(): raise ValueError(f"strategy {name!r} should be snake_case: '-' and '@' mean something to DVC")
+    if not name.isidentifier():
+        raise ValueError(f"strategy {name!r} should be snake_case: '-' and '@' mean something to DVC")
     strange = sorted(set(entry) - set(known))
     if strange: raise ValueError(f"strategy {name!r} has an unknown key {strange[0]!r}; it takes {', '.join(known)}")
     lacking = [k for k in ("why", "source") if not entry.get(k)]
@@ -83,11 +84,16 @@ def check_stack(name, members, groups, after, strategies, above):
     known = {s.group for s in strategies.values()}
     strange = [m for m in members if m not in strategies] + [g for g in groups if g not in known]
     if strange:
-        raise ValueError(f"stack {name!r} names {strange[0]!r}; there are strategies {sorted(strategies)} and groups {sorted(known)}")
+        raise ValueError(
+            f"stack {name!r} names {strange[0]!r}; there are strategies {sorted(strategies)} and groups "
+            f"{sorted(known)}")
     if bool(members) == bool(groups):
-        raise ValueError(f"stack {name!r} should have either `stack`, its members, or `helped`, the groups to choose from")
+        raise ValueError(
+            f"stack {name!r} should have either `stack`, its members, or `helped`, the groups to choose "
+            "from")
     if members and after: raise ValueError(f"stack {name!r} has fixed members, so it cannot come `after` another")
-    if after and after not in above: raise ValueError(f"stack {name!r} comes after {after!r}, which is no stack above it")
+    if after and after not in above:
+        raise ValueError(f"stack {name!r} comes after {after!r}, which is no stack above it")
 
 # %% ../nbs/40_strategies.ipynb #validated-gains
 def validated_gains(
@@ -120,7 +126,8 @@ def members_of(stack, stacks, strategies, gains, baseline) -> list: # of strateg
     by_gain = sorted(gains, key=lambda name: (-gains[name][0], name))
     for name in by_gain:
         is_candidate = strategies[name].group in stack.helped and helped(*gains[name])
-        if is_candidate and can_join(strategies[name].delta, [strategies[m].delta for m in members], baseline): members.append(name)
+        if is_candidate and can_join(strategies[name].delta, [strategies[m].delta for m in members], baseline):
+            members.append(name)
     return members
 
 def can_join(delta, others, baseline) -> bool:

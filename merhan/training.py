@@ -40,7 +40,8 @@ class EarlyStopping(Listener):
         if self.weights is not None: run.model.load_state_dict(self.weights)
 
     def state_dict(self): return dict(best=self.best, waited=self.waited, weights=self.weights)
-    def load_state_dict(self, state): self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
+    def load_state_dict(self, state):
+        self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
 
 @behaviour
 def early_stopping(
@@ -85,7 +86,7 @@ class Trainer:
         val_dataloader,       # iterable of `Batch`
         criterion=None,       # None: cross-entropy
         optimizer=None,       # None: AdamW with the specification's settings; or a function of the model that makes one
-        scheduler=None,       # stepped after each epoch with the validation loss; or a function of the optimizer that makes one
+        scheduler=None,       # stepped after each epoch with the validation loss; or a function of the optimizer
         device=None,          # None or `auto`: what accelerate finds; `cpu`
         num_epochs=50,        # at most
         patience=10,          # epochs without improvement; None never stops early
@@ -102,7 +103,8 @@ class Trainer:
         self.loss = loss_of(criterion or nn.CrossEntropyLoss())
         self.step, self.loop = wrapped(step or plain(), Step), wrapped(loop or by_epoch(num_epochs), Loop)
         self.augment, self.auxiliary = augment, auxiliary
-        self.listeners = [*schedule_of(scheduler, first), *([early_stopping(patience)] if patience else []), *behaviours]
+        self.listeners = [
+            *schedule_of(scheduler, first), *([early_stopping(patience)] if patience else []), *behaviours]
         deaf = [listener for listener in self.listeners if not listener.hears()]
         if deaf: raise ValueError(f"{type(deaf[0]).__name__} listens to none of {HOOKS}")
         self.checkpoint, self.seed, self.epoch, self.stopped, self.history = checkpoint, seed, 0, False, []
@@ -125,7 +127,8 @@ class Trainer:
 # %% ../nbs/34_training.ipynb #maker-of
 def maker_of(optimizer):
     "A function of a model that gives an optimizer like the one given."
-    if optimizer is None: return lambda model: optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    if optimizer is None:
+        return lambda model: optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     if not isinstance(optimizer, optim.Optimizer): return optimizer
     kind = type(optimizer)
     settings = {k: optimizer.defaults[k] for k in inspect.signature(kind).parameters if k in optimizer.defaults}
@@ -188,5 +191,7 @@ def train_merhan(
     model = MERHAN(audio_input_dim, text_model_name, hidden_dim, num_classes)
     optimizer = adamw(learning_rate, weight_decay)(model)
     scheduler = ReduceLROnPlateau(optimizer, mode="min", factor=0.5, patience=5)
-    trainer = Trainer(model, train_dataloader, val_dataloader, nn.CrossEntropyLoss(), optimizer, scheduler, device, num_epochs, patience)
+    trainer = Trainer(
+        model, train_dataloader, val_dataloader, nn.CrossEntropyLoss(), optimizer, scheduler, device,
+        num_epochs, patience)
     return model, trainer.train()

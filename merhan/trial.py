@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 from filelock import FileLock
 from safetensors.torch import save_file
 
-import merhan.losses, merhan.variants # noqa: F401 (their components register themselves, in a process that is started for trials, too)
+import merhan.losses, merhan.variants # noqa: F401 (their components register themselves, in every process)
 from .attention import pruned_heads
 from .data import load_turns
 from .layout import Trial, written
@@ -71,8 +71,10 @@ def assemble(slots, inputs, num_classes, seed, train, validation, **place):
     made = {name: SLOTS[name].build(slots[name]) for name in OUTSIDE_THE_MODEL}
     for part in (made["loss"], *made["auxiliary"], *made["augment"]): part.fit(train, num_classes)
     model = build_model(slots, inputs, num_classes, made["auxiliary"])
-    trainer = Trainer(model, EpochBatches(train, made["sampler"]), validation.batches(), made["loss"], made["optimizer"], made["schedule"], patience=None,
-                      seed=seed, step=made["step"], loop=made["loop"], augment=made["augment"], auxiliary=made["auxiliary"], behaviours=made["behaviour"], **place)
+    trainer = Trainer(
+        model, EpochBatches(train, made["sampler"]), validation.batches(), made["loss"], made["optimizer"],
+        made["schedule"], patience=None, seed=seed, step=made["step"], loop=made["loop"],
+        augment=made["augment"], auxiliary=made["auxiliary"], behaviours=made["behaviour"], **place)
     check_effective(slots, effective_parameters(model, trainer.optimizer))
     return trainer
 
@@ -104,14 +106,18 @@ def fit_trial(
         spec, names = trial.spec, class_names(trial.spec["classes"])
         normalise, train, validation = normalised_sides(spec["slots"], load)
         inputs = inputs_of(train)
-        run = assemble(spec["slots"], inputs, len(names), trial.fold.seed, train, validation, device=trial.device, checkpoint=trial.checkpoint)
+        run = assemble(
+            spec["slots"], inputs, len(names), trial.fold.seed, train, validation, device=trial.device,
+            checkpoint=trial.checkpoint)
         if log: run.listeners.append(TensorBoard(log))
         effective = effective_parameters(run.accelerator.unwrap_model(run.model), run.optimizer)
         run.train()
         seconds = time.perf_counter() - run.started
         made_of = {name: spec[name] for name in MADE_OF if name in spec}
-        card = dict(fold=trial.fold.fold, trial=made_of, config=spec["slots"], inputs=inputs, classes=names, seed=trial.fold.seed, effective=effective,
-                    pruned=pruned_heads(run.model), training_turns=len(train))
+        card = dict(
+            fold=trial.fold.fold, trial=made_of, config=spec["slots"], inputs=inputs, classes=names,
+            seed=trial.fold.seed, effective=effective, pruned=pruned_heads(run.model),
+            training_turns=len(train))
         store_trial(run, trial, normalise, dict(validation=validation, test=normalise(load("test"))), card, seconds)
 
 MADE_OF = ("products", "labels", "versions", "pin") # of a resolved trial, kept with its weights
@@ -120,13 +126,18 @@ MADE_OF = ("products", "labels", "versions", "pin") # of a resolved trial, kept 
 def store_trial(run, trial, normalise, sides, card, seconds):
     "Write the results of a trial, all at once."
     model = run.accelerator.unwrap_model(run.model)
-    cost = dict(parameters=sum(p.numel() for p in model.parameters()), train_seconds=seconds, seconds_per_epoch=seconds / len(run.history))
+    cost = dict(
+        parameters=sum(p.numel() for p in model.parameters()), train_seconds=seconds,
+        seconds_per_epoch=seconds / len(run.history))
     with written(trial.result) as partial:
         partial.mkdir()
-        for name, turns in sides.items(): predictions(run, turns, card["classes"]).to_parquet(partial/f"{name}.parquet", index=False)
+        for name, turns in sides.items():
+            predictions(run, turns, card["classes"]).to_parquet(partial / f"{name}.parquet", index=False)
         save_file(weights_of(model, normalise), partial/"weights.safetensors")
         (partial/"history.json").write_text(json.dumps(run.history))
-        (partial/"card.json").write_text(json.dumps(card | dict(weights_sha256=weights_sha256(model)), indent=1, default=str))
+        (partial / "card.json").write_text(
+            json.dumps(card | dict(weights_sha256=weights_sha256(model)), indent=1, default=str)
+        )
         (partial/"cost.json").write_text(json.dumps(cost))
     trial.checkpoint.unlink(missing_ok=True)
 
@@ -166,7 +177,9 @@ def on_one_thread():
     "Make what this process computes the same for any number of processes: one thread, deterministic kernels."
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False # it costs a tenth of the time, and nothing here reads what it did not write
+    torch.utils.deterministic.fill_uninitialized_memory = (
+        False  # it costs a tenth of the time, and nothing here reads what it did not write
+    )
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 def run_trial(trial:Trial, work, log=None) -> Trial:

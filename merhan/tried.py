@@ -64,7 +64,11 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     slots, turns = compose(baseline_of(params), *parts_of(attempt, read_strategies(params))), place.utterances()
     cards = {name: product_card(name, made_of, turns, place.work) for name, made_of in products_of(slots).items()}
     name = attempt_name(attempt)
-    config = dict(strategy=f"attempt: {name}", seeds=seeds, trial=resolved_trial(params, slots, cards, label_digest(turns)))
+    config = dict(
+        strategy=f"attempt: {name}",
+        seeds=seeds,
+        trial=resolved_trial(params, slots, cards, label_digest(turns)),
+    )
     trials = run_grid(config, place, **read_machine(corpus))
     return log_attempt(place.attempts, name, why, gather(trials, turns, "validation"), gather_history(trials))
 
@@ -76,11 +80,14 @@ def product_card(name, made_of, turns, work) -> dict:
     return write_product(slot, spec, turns, work/"stacks/features", variant)
 
 def log_attempt(path, name, why, validation, history) -> dict: # the row
-    "Log what the trials of an attempt predicted on their validation sides, and when they were best; a repetition replaces its row."
+    """Log what the trials of an attempt predicted on their validation sides, and when they were best;
+    a repetition replaces its row."""
     scores = pd.DataFrame([score(t) for _, t in validation.groupby(["fold", "seed"])])
     best = history.loc[history.groupby(["fold", "seed"]).validation_loss.idxmin()]
-    row = dict(attempt=name, why=why, seeds=int(history.seed.nunique()), validation_ua=round(scores.unweighted_accuracy.mean(), 1),
-               validation_loss=round(scores.log_loss.mean(), 3), best_epoch=round(best.epoch.mean(), 1))
+    row = dict(
+        attempt=name, why=why, seeds=int(history.seed.nunique()),
+        validation_ua=round(scores.unweighted_accuracy.mean(), 1),
+        validation_loss=round(scores.log_loss.mean(), 3), best_epoch=round(best.epoch.mean(), 1))
     before = [pd.read_csv(path)] if Path(path).is_file() else []
     table = pd.concat([*before, pd.DataFrame([row])]).drop_duplicates(["attempt", "seeds"], keep="last")
     with written(path) as partial: table.to_csv(partial, index=False, lineterminator="\n")

@@ -14,15 +14,16 @@ from functools import cache
 import librosa
 import torch
 
-from .features import SAMPLE_RATE
 from .slots import Variant, variants
+from .utterances import SAMPLE_RATE
 
 # %% ../nbs/150_variants.ipynb #turnvariant
 class TurnVariant(Variant):
     "A change of waves (`features`) or of sentences (`text`), and the classes it is for."
     def __init__(self, slot, classes, replace, change):
         super().__init__(change)
-        if classes not in ("rare", "all"): raise ValueError(f"a variant is for classes `rare` or `all`, not {classes!r}")
+        if classes not in ("rare", "all"):
+            raise ValueError(f"a variant is for classes `rare` or `all`, not {classes!r}")
         self.slot, self.classes, self.replaces = slot, classes, replace
 
     def rows(self, label) -> list:
@@ -37,7 +38,8 @@ def unchanged(
     classes:str="rare",  # `rare` or `all`
     replace:bool=False,  # a copy takes the place of its turn
 ) -> TurnVariant:
-    "Turns of rare classes once more, as they are: what every other variant has to beat (He and Garcia 2009, section 3.1)."
+    """Turns of rare classes once more, as they are:
+    what every other variant has to beat (He and Garcia 2009, section 3.1)."""
     return TurnVariant("features", classes, replace, lambda wave, generator: wave)
 
 # %% ../nbs/150_variants.ipynb #noise
@@ -105,9 +107,10 @@ def lexicon():
     return SentimentIntensityAnalyzer().lexicon
 
 # %% ../nbs/150_variants.ipynb #stopwords
-STOPWORDS = frozenset("a an and are as at be been but by did do does for from had has have he her him his how i if in is it its just "
-                      "me my no not of on or our out she so that the their them then there they this to too up us was we were what "
-                      "when where which who why will with you your".split())
+STOPWORDS = frozenset("""
+    a an and are as at be been but by did do does for from had has have he her him his how i if in is it
+    its just me my no not of on or our out she so that the their them then there they this to too up us
+    was we were what when where which who why will with you your""".split())
 
 def split_words(sentence) -> list:
     "Words at odd places, what stands between them at even ones."
