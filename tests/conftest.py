@@ -1,4 +1,5 @@
 "What several tests need: the repository's root, the bundled corpus, a small prepared workplace, and a clone."
+
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ def at_root(monkeypatch):
 @pytest.fixture(scope="session")
 def demo():
     "The bundled corpus as a table."
-    from merhan.corpora import iemocap
+    from merhan.iemocap import iemocap
 
     assert (ROOT / "data/demo").is_dir(), "the bundled corpus is missing: dvc pull data.dvc"
     return iemocap(ROOT / "data/demo", "4", complete=False)
@@ -35,13 +36,17 @@ def demo():
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, demo):
     "A prepared workplace of few turns: every session, every class, features of the baseline, two epochs."
-    from merhan.ablation import label_digest, needed_products, read_params
-    from merhan.data import folds, write_folds
-    from merhan.stored import write_missing_products
+    from merhan.folds import folds
+    from merhan.layout import write_folds
+    from merhan.params import read_params
+    from merhan.products import write_missing_products
+    from merhan.resolve import label_digest, needed_products
 
     work = tmp_path_factory.mktemp("work")
     table = demo.table().sort_values("utterance").groupby(["session", "emotion"]).head(4)
-    table = table[(table.emotion != "sad") | (table.groupby(["session", "emotion"]).cumcount() < 2)].reset_index(drop=True)  # one class is rare
+    table = table[(table.emotion != "sad") | (table.groupby(["session", "emotion"]).cumcount() < 2)].reset_index(
+        drop=True
+    )  # one class is rare
     table["audio"] = [str(ROOT / path) for path in table.audio]
     table.to_parquet(work / "utterances.parquet")
     os.chdir(ROOT)
@@ -53,35 +58,39 @@ def small(tmp_path_factory, demo):
             given["epochs"] = 2
     few = (ROOT / params["adaptation"]["path"]).read_text().splitlines()
     (work / "adaptation.csv").write_text("\n".join([few[0], *few[1::12]]) + "\n")
-    params["strategies"]["domain_adaptation"]["delta"]["text"]["adapted"].update(sentences=str(work / "adaptation.csv"), epochs=1)
+    params["strategies"]["domain_adaptation"]["delta"]["text"]["adapted"].update(
+        sentences=str(work / "adaptation.csv"), epochs=1
+    )
     write_folds(folds(table, seeds=1), work / "folds.json")
     cards = write_missing_products(needed_products(params), table, work / "features", 2)
-    return dict(work=work, table=table, params=params, labels=label_digest(table), cards=cards)
+    return dict(place=workplace(work), work=work, table=table, params=params, labels=label_digest(table), cards=cards)
 
 
 @pytest.fixture(scope="session")
 def resolved(small):
     "A function of a strategy's name that gives its resolved configuration in the small workplace."
-    from merhan.ablation import read_strategies, resolve
+    from merhan.resolve import resolve
+    from merhan.strategies import read_strategies
 
     strategies = read_strategies(small["params"])
-    return lambda name: resolve(small["params"], strategies[name], small["cards"], small["labels"], ROOT / "nbs/pipeline/train.ipynb") | dict(seeds=1)
+    return lambda name: (
+        resolve(small["params"], strategies[name], small["cards"], small["labels"], ROOT / "nbs/pipeline/train.ipynb")
+        | dict(seeds=1)
+    )
 
 
 @pytest.fixture(scope="session")
 def toy_trial(small, resolved, tmp_path_factory):
-    "A function of a strategy's name that runs one small trial of it, once, and gives its folder and the functions of the package that ran."
-    import sys
-
-    from merhan.data import read_folds
-    from merhan.trial import one_trial
+    "A function of a strategy's name that runs one small trial of it, once, and gives it and the functions of the package that ran."
+    from merhan.layout import Trial
+    from merhan.trial import run_trial
 
     done = {}
 
     def run(name):
         if name not in done:
-            folder, ran, trial = tmp_path_factory.mktemp("trial"), set(), resolved(name)["trial"]
-            first = read_folds(small["work"] / "folds.json")[0]
+            first = small["place"].folds()[0]
+            trial, ran = Trial(resolved(name)["trial"], first, "cpu", tmp_path_factory.mktemp("trial")), set()
 
             def profile(frame, event, argument):
                 if event == "call" and frame.f_globals.get("__name__", "").startswith("merhan."):
@@ -89,24 +98,40 @@ def toy_trial(small, resolved, tmp_path_factory):
 
             sys.setprofile(profile)
             try:
-                one_trial(trial, first, small["work"], folder, "cpu")
+                run_trial(trial, small["work"])
             finally:
                 sys.setprofile(None)
-            done[name] = folder, ran
+            done[name] = trial, ran
         return done[name]
 
     return run
 
 
+def workplace(folder):
+    "The place of the bundled corpus, with its work in another folder."
+    from merhan.layout import Place
+
+    class Workplace(Place):
+        work = folder
+
+    return Workplace("demo")
+
+
 def copy_of_repository(target):
     "The working tree as a fresh git repository: what is tracked or would be, and nothing that is ignored."
-    files = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    files = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name in files:
         if not (ROOT / name).is_file():
             continue
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, target / name)
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], ["-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "copy"]):
+    for command in (
+        ["init", "-q", "-b", "main"],
+        ["add", "-A"],
+        ["-c", "user.name=test", "-c", "user.email=test@example.org", "commit", "-qm", "copy"],
+    ):
         subprocess.run(["git", *command], cwd=target, check=True)
     return target
 
@@ -116,7 +141,14 @@ class Clone:
 
     def __init__(self, folder):
         self.folder = folder
-        self.environment = os.environ | dict(PYTHONPATH=str(folder), PATH=f"{BIN}:{os.environ['PATH']}", GIT_AUTHOR_NAME="t", GIT_AUTHOR_EMAIL="t@example.org", GIT_COMMITTER_NAME="t", GIT_COMMITTER_EMAIL="t@example.org")
+        self.environment = os.environ | dict(
+            PYTHONPATH=str(folder),
+            PATH=f"{BIN}:{os.environ['PATH']}",
+            GIT_AUTHOR_NAME="t",
+            GIT_AUTHOR_EMAIL="t@example.org",
+            GIT_COMMITTER_NAME="t",
+            GIT_COMMITTER_EMAIL="t@example.org",
+        )
 
     def run(self, *words, fails=False):
         done = subprocess.run(words, cwd=self.folder, env=self.environment, capture_output=True, text=True)
@@ -145,7 +177,12 @@ class Clone:
         path.write_text(text.replace(old, new, 1))
 
     def contents(self, *patterns):
-        return {str(p.relative_to(self.folder)): p.read_bytes() for pattern in patterns for p in sorted(self.folder.glob(pattern)) if p.is_file()}
+        return {
+            str(p.relative_to(self.folder)): p.read_bytes()
+            for pattern in patterns
+            for p in sorted(self.folder.glob(pattern))
+            if p.is_file()
+        }
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +202,17 @@ def clone(tmp_path_factory):
 def run_reduced(clone):
     "Reduce the protocol of a clone, run every stage, commit."
     clone.run("dvc", "pull", "data.dvc")
-    clone.run("git", "rm", "-rq", "--ignore-unmatch", *(f"{kind}/{corpus}" for kind in ("reports", "metrics", "configs") for corpus in ("demo", "emodb_goemotions")))  # of more strategies than are run here
+    clone.run(
+        "git",
+        "rm",
+        "-rq",
+        "--ignore-unmatch",
+        *(
+            f"{kind}/{corpus}"
+            for kind in ("reports", "metrics", "configs")
+            for corpus in ("demo", "emodb_goemotions")
+        ),
+    )  # of more strategies than are run here
     params = yaml.safe_load((clone.folder / "params.yaml").read_text())
     params["protocol"].update(seeds=2, baseline_seeds=2)
     params["verdicts"].update(simulated=40)
@@ -178,8 +225,20 @@ def run_reduced(clone):
     params["simple"] = ["baseline", "whatever_helped"]
     (clone.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     own = clone.folder / "pipelines/emodb_goemotions/params.yaml"
-    own.write_text(own.read_text().split("# Chosen on validation sessions")[0] + "only: [baseline, audio_only, text_only]\n")  # the reduced protocol's size, not this corpus's own
+    own.write_text(
+        own.read_text().split("# Chosen on validation sessions")[0] + "only: [baseline, audio_only, text_only]\n"
+    )  # the reduced protocol's size, not this corpus's own
     clone.run("merhan", "pipelines")
     ran = clone.repro()
-    assert {"train@baseline", "train@gated_fusion", "train@contextual_text", "select", "simple", "train_stack@whatever_helped", "evaluate", "pages", "report"} <= set(ran)
+    assert {
+        "train@baseline",
+        "train@gated_fusion",
+        "train@contextual_text",
+        "select",
+        "simple",
+        "train_stack@whatever_helped",
+        "evaluate",
+        "pages",
+        "report",
+    } <= set(ran)
     clone.commit("reduced")

@@ -1,4 +1,5 @@
 "Rubbish gets a clear message, or a row in the list of what was set aside; never a traceback from three libraries down."
+
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ import pytest
 import soundfile
 from conftest import ROOT
 
-from merhan.corpora import iemocap, manifest
+from merhan.iemocap import iemocap
+from merhan.manifest import manifest
 
 TURN = "[{0:.4f} - {1:.4f}]\t{name}\t{label}\t[2.5000, 2.5000, 2.5000]"
 
@@ -19,13 +21,20 @@ def release(tmp_path):
     session = tmp_path / "Session1"
     for part in ("dialog/EmoEvaluation", "dialog/transcriptions", "sentences/wav/Ses01F_impro01"):
         (session / part).mkdir(parents=True)
-    evaluation, transcript = session / "dialog/EmoEvaluation/Ses01F_impro01.txt", session / "dialog/transcriptions/Ses01F_impro01.txt"
+    evaluation, transcript = (
+        session / "dialog/EmoEvaluation/Ses01F_impro01.txt",
+        session / "dialog/transcriptions/Ses01F_impro01.txt",
+    )
     evaluation.write_text("")
     transcript.write_text("")
 
-    def add(name, label="neu", line="Ses01F_impro01_{name} [001.0000-002.0000]: Well.", samples=np.zeros(8000), rate=16000):
+    def add(
+        name, label="neu", line="Ses01F_impro01_{name} [001.0000-002.0000]: Well.", samples=np.zeros(8000), rate=16000
+    ):
         if label:
-            evaluation.write_text(evaluation.read_text() + TURN.format(1, 2, name=f"Ses01F_impro01_{name}", label=label) + "\n\n")
+            evaluation.write_text(
+                evaluation.read_text() + TURN.format(1, 2, name=f"Ses01F_impro01_{name}", label=label) + "\n\n"
+            )
         if line:
             transcript.write_bytes(transcript.read_bytes() + line.format(name=name).encode("latin-1") + b"\n")
         path = session / f"sentences/wav/Ses01F_impro01/Ses01F_impro01_{name}.wav"
@@ -65,8 +74,15 @@ def test_transcripts(release):
     add("F006", line="Ses01F_impro01_{name} [001.0000-002.0000]:   ")
     (root / "Session1/dialog/EmoEvaluation/._Ses01F_impro01.txt").write_bytes(b"\x00\x05\x16\x07")
     aside, used = reasons(root)
-    assert [used[k].text for k in ("F001", "F002", "F003")] == ["No timing here.", "He said: never.", "A café, please."]
-    assert aside["F004"] == "label without a transcript" and aside["F005"] == aside["MXX0"] == "transcript without a label"
+    assert [used[k].text for k in ("F001", "F002", "F003")] == [
+        "No timing here.",
+        "He said: never.",
+        "A café, please.",
+    ]
+    assert (
+        aside["F004"] == "label without a transcript"
+        and aside["F005"] == aside["MXX0"] == "transcript without a label"
+    )
     assert aside["F006"] == "transcript is empty" and "resource fork" in aside[""]
 
 
@@ -86,7 +102,9 @@ def test_folders_that_are_not_the_corpus(tmp_path, release):
 def test_manifest_of_anything_soundfile_reads(tmp_path):
     for name, rate, channels in (("a.wav", 48000, 2), ("b.flac", 8000, 1), ("c.ogg", 44100, 2)):
         soundfile.write(tmp_path / name, np.zeros((rate, channels)), rate)
-    (tmp_path / "manifest.csv").write_text("utterance,audio,emotion,speaker\na,a.wav,x,1\nb,b.flac,y,2\nc,c.ogg,x,3\nd,d.wav,x,3\n")
+    (tmp_path / "manifest.csv").write_text(
+        "utterance,audio,emotion,speaker\na,a.wav,x,1\nb,b.flac,y,2\nc,c.ogg,x,3\nd,d.wav,x,3\n"
+    )
     found = manifest(tmp_path / "manifest.csv", ["x", "y"])
     assert [round(u.seconds, 3) for u in found.utterances] == [1, 1, 1] and found.set_aside[0].line == 5
     from merhan.features import load_wave
@@ -95,11 +113,17 @@ def test_manifest_of_anything_soundfile_reads(tmp_path):
 
 
 def command(*words, **options):
-    return subprocess.run([Path(sys.executable).parent / "merhan", *words], cwd=options.get("cwd", ROOT), capture_output=True, text=True)
+    return subprocess.run(
+        [Path(sys.executable).parent / "merhan", *words], cwd=options.get("cwd", ROOT), capture_output=True, text=True
+    )
 
 
 def test_commands_fail_in_one_line():
-    for words, message in ((("predict", "nowhere.wav", "--text", "Well.", "--corpus", "nothing"), "there are no trained weights"), (("check", "--corpus", "nothing"), "describes corpus 'demo', not 'nothing'"), (("run", "train", "--corpus", "demo", "--strategy", "hybird"), "hybird")):
+    for words, message in (
+        (("predict", "nowhere.wav", "--text", "Well.", "--corpus", "nothing"), "there are no trained weights"),
+        (("check", "--corpus", "nothing"), "describes corpus 'demo', not 'nothing'"),
+        (("run", "train", "--corpus", "demo", "--strategy", "hybird"), "hybird"),
+    ):
         done = command(*words)
         assert done.returncode != 0 and message in done.stdout + done.stderr, done
         assert "Traceback" not in done.stderr

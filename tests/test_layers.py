@@ -1,4 +1,5 @@
 "Imports point upward: a module imports only from notebooks with smaller numbers; the package needs no development tool."
+
 import ast
 import re
 

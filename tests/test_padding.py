@@ -1,4 +1,5 @@
 "A turn scores the same alone and in any batch, whatever stands in the padding."
+
 import math
 
 import pytest
@@ -15,7 +16,9 @@ from merhan.slots import SLOTS
 def test_alone_and_in_a_batch(fusion, heads, fused):
     torch.manual_seed(0)
     need_weights = not fused
-    model = MERHAN(5, None, 12, 4, text_states_dim=7, heads=heads, fusion=SLOTS["fusion"][fusion](), fused=fused).eval()
+    model = MERHAN(
+        5, None, 12, 4, text_states_dim=7, heads=heads, fusion=SLOTS["fusion"][fusion](), fused=fused
+    ).eval()
     frames, tokens = torch.tensor([9, 1, 4]), torch.tensor([2, 6, 1])
     audio, states = torch.full((3, 9, 5), math.nan), torch.full((3, 6, 7), math.nan)
     for i in range(3):
@@ -26,7 +29,14 @@ def test_alone_and_in_a_batch(fusion, heads, fused):
     for name, weights in maps.items():
         assert torch.isfinite(weights).all(), name
     for i in range(3):
-        alone, _ = model(audio[i : i + 1, : frames[i]], None, mask[i : i + 1, : tokens[i]], frames[i : i + 1], states[i : i + 1, : tokens[i]], need_weights=need_weights)
+        alone, _ = model(
+            audio[i : i + 1, : frames[i]],
+            None,
+            mask[i : i + 1, : tokens[i]],
+            frames[i : i + 1],
+            states[i : i + 1, : tokens[i]],
+            need_weights=need_weights,
+        )
         assert torch.allclose(together[i], alone[0], atol=1e-5)
 
 
@@ -36,7 +46,14 @@ def test_gradients_ignore_padding(fused):
     model = MERHAN(5, None, 12, 4, text_states_dim=7, fused=fused).eval()
     audio = torch.randn(2, 6, 5)
     audio[1, 3:] = math.nan
-    logits, _ = model(audio, None, torch.ones(2, 3, dtype=torch.long), torch.tensor([6, 3]), torch.randn(2, 3, 7), need_weights=False)
+    logits, _ = model(
+        audio,
+        None,
+        torch.ones(2, 3, dtype=torch.long),
+        torch.tensor([6, 3]),
+        torch.randn(2, 3, 7),
+        need_weights=False,
+    )
     logits.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters())
 

@@ -1,21 +1,31 @@
 "Every function of the package that a trial executes is covered by its pin; what is not code does not move it."
+
 import pytest
 import yaml
 from conftest import ROOT
 
-from merhan.ablation import chosen_components, missing_weights, strategy_pin
-from merhan.slots import SLOTS, compose, reachable
-from merhan.trial import one_trial
+from merhan.pins import ONLY_SHOW, reachable
+from merhan.resolve import chosen_components, missing_weights, strategy_pin
+from merhan.slots import SLOTS, compose
+from merhan.trial import run_trial
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
-STRATEGIES = [name for name, entry in PARAMS["strategies"].items() if not missing_weights(compose(PARAMS["baseline"], entry["delta"]))]
+STRATEGIES = [
+    name
+    for name, entry in PARAMS["strategies"].items()
+    if not missing_weights(compose(PARAMS["baseline"], entry["delta"]))
+]
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_what_runs_is_pinned(name, resolved, toy_trial):
     _, ran = toy_trial(name)
-    pinned = set(reachable(one_trial, *chosen_components(resolved(name)["trial"]["slots"])))
-    outside = {f"{module}.{function}" for module, function in ran if module != "merhan.slots" and not covered(f"{module}.{function}", pinned)}
+    pinned = set(reachable(run_trial, *chosen_components(resolved(name)["trial"]["slots"])))
+    outside = {
+        f"{module}.{function}"
+        for module, function in ran
+        if module != "merhan.slots" and not covered(f"{module}.{function}", pinned)
+    }
     assert len(ran) > 30 and not outside, outside
 
 
@@ -30,7 +40,9 @@ def covered(name, pinned):
 def test_the_profile_can_fail(resolved):
     "A pin without the components would miss them."
     config = resolved("baseline")
-    assert "merhan.fusion.Hybrid" in reachable(one_trial, *chosen_components(config["trial"]["slots"])) and "merhan.fusion.Hybrid" not in reachable(SLOTS["fusion"]["audio_alone"])
+    assert "merhan.fusion.Hybrid" in reachable(
+        run_trial, *chosen_components(config["trial"]["slots"])
+    ) and "merhan.fusion.Hybrid" not in reachable(SLOTS["fusion"]["audio_alone"])
 
 
 def test_an_unused_component_moves_nothing(resolved):

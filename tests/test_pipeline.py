@@ -1,4 +1,5 @@
 "The whole pipeline in a temporary clone on a reduced protocol: what reruns, and what does not."
+
 import json
 import re
 import time
@@ -18,10 +19,10 @@ def test_prose_comments_and_docstrings_retrain_nothing(clone):
     clone.edit("merhan/step.py", '"One forward, one backward, one update."', '"Forward, backward, update."')
     clone.edit("merhan/attention.py", "    scores = query", "    # a comment\n    scores = query")
     clone.edit("params.yaml", "the voice alone reaches", "a voice alone reaches")
-    before = clone.contents("work/demo/features/*/frames.f32", "work/demo/single/weights/**/*.safetensors")
+    before = clone.contents("work/demo/features/*/values.bin", "work/demo/single/weights/**/*.safetensors")
     ran = clone.repro()
     assert ran and not [s for s in ran if s.startswith(("train", "simple"))], ran
-    assert clone.contents("work/demo/features/*/frames.f32", "work/demo/single/weights/**/*.safetensors") == before
+    assert clone.contents("work/demo/features/*/values.bin", "work/demo/single/weights/**/*.safetensors") == before
     clone.back()
 
 
@@ -37,7 +38,11 @@ def test_code_retrains_what_reaches_it(clone):
 
 def test_a_changed_feature_and_a_corrected_label_are_noticed(clone):
     "An edit of a feature component makes its product anew; another label for one turn retrains, though no file of features changed."
-    clone.edit("merhan/features.py", "stacked(transform(wave).T.contiguous(), stack)", "stacked(1.0001 * transform(wave).T.contiguous(), stack)")
+    clone.edit(
+        "merhan/features.py",
+        "stacked(transform(wave).T.contiguous(), stack)",
+        "stacked(1.0001 * transform(wave).T.contiguous(), stack)",
+    )
     ran = clone.repro("resolve")
     assert {"features", "resolve"} <= set(ran), ran
     clone.back()
@@ -49,7 +54,9 @@ def test_a_changed_feature_and_a_corrected_label_are_noticed(clone):
     path.write_text(original.replace(f"\t{label}\t", "\tsad\t" if label != "sad" else "\tang\t", 1))
     clone.run("dvc", "commit", "-q", "-f", "data.dvc")
     ran = clone.repro("resolve")
-    assert {"prepare", "resolve"} <= set(ran) and (clone.folder / "configs/demo/single/baseline.yaml").read_text() != before
+    assert {"prepare", "resolve"} <= set(ran) and (
+        clone.folder / "configs/demo/single/baseline.yaml"
+    ).read_text() != before
     clone.back()
     assert clone.repro() == []
 
@@ -63,7 +70,9 @@ def test_one_parameter_trains_with_that_value(clone):
     trials = len(list((clone.folder / "scratch").glob("*/result")))
     clone.run("git", "checkout", "-q", ".")
     assert "train@baseline" in clone.repro("train@baseline")
-    assert len(list((clone.folder / "scratch").glob("*/result"))) == trials, "going back trains nothing: the trials are still there"
+    assert len(list((clone.folder / "scratch").glob("*/result"))) == trials, (
+        "going back trains nothing: the trials are still there"
+    )
     assert "lr: 0.002" in (clone.folder / "configs/demo/single/baseline.yaml").read_text()
     clone.back()
 
@@ -78,11 +87,14 @@ def test_selected_compares_without_training(clone):
     clone.back()
 
 
-@pytest.mark.parametrize("old, new, message", [
-    ("gated: {}", "gatde: {}", "strategy 'gated_fusion': slot 'fusion' has no component 'gatde'; choose from"),
-    ("by: corpus", "by: turn", "choose from corpus, speaker, utterance"),
-    ("helped:\n    - fusion", "helped:\n    - fusoin", "stack 'whatever_helped' names 'fusoin'"),
-])
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("gated: {}", "gatde: {}", "strategy 'gated_fusion': slot 'fusion' has no component 'gatde'; choose from"),
+        ("by: corpus", "by: turn", "choose from corpus, speaker, utterance"),
+        ("helped:\n    - fusion", "helped:\n    - fusoin", "stack 'whatever_helped' names 'fusoin'"),
+    ],
+)
 def test_a_mistake_fails_before_anything_runs(clone, old, new, message):
     clone.edit("params.yaml", old, new)
     assert clone.repro(fails=True) == ["pins"], "the first stage finds it"

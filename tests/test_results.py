@@ -1,4 +1,5 @@
 "What the whole pipeline makes in a temporary clone on a reduced protocol: the same bytes again, tables, papers, plots."
+
 import json
 import re
 import shutil
@@ -9,8 +10,30 @@ import pytest
 import yaml
 from conftest import ROOT
 
-RESULTS = ("metrics/demo/*.json", "metrics/selected.json", "plots/*.csv", "reports/demo/**/*.ipynb", "dvc.lock", "configs/demo/**/*.yaml")
-PAGES = ("prepare", "evaluate", "pages", "model", "report", "simulation", "inflation", "ablation", "attention", "research", "architecture", "framework", "optimisation", "cards")
+RESULTS = (
+    "metrics/demo/*.json",
+    "metrics/selected.json",
+    "plots/*.csv",
+    "reports/demo/**/*.ipynb",
+    "dvc.lock",
+    "configs/demo/**/*.yaml",
+)
+PAGES = (
+    "prepare",
+    "evaluate",
+    "pages",
+    "model",
+    "report",
+    "simulation",
+    "inflation",
+    "ablation",
+    "attention",
+    "research",
+    "architecture",
+    "framework",
+    "optimisation",
+    "cards",
+)
 
 
 def test_it_comes_out_byte_equal(clone):
@@ -26,24 +49,65 @@ def test_it_comes_out_byte_equal(clone):
 
 def test_predictions_keep_the_contract(clone):
     table = pd.read_parquet(clone.folder / "work/demo/single/predictions/baseline.parquet")
-    assert list(table.columns) == ["utterance", "speaker", "session", "fold", "seed", "label", "predicted", "p_ang", "p_hap", "p_neu", "p_sad"]
+    assert list(table.columns) == [
+        "utterance",
+        "speaker",
+        "session",
+        "fold",
+        "seed",
+        "label",
+        "predicted",
+        "p_ang",
+        "p_hap",
+        "p_neu",
+        "p_sad",
+    ]
     metrics = json.loads((clone.folder / "metrics/demo/text_only.json").read_text())
-    for name in ("weighted_accuracy", "unweighted_accuracy", "weighted_f1", "macro_f1", "calibration_error", "brier", "log_loss"):
-        assert set(metrics[name]) == {"mean", "low", "high"} and set(metrics["against_baseline"][name]) >= {"difference", "low", "high"}
+    for name in (
+        "weighted_accuracy",
+        "unweighted_accuracy",
+        "weighted_f1",
+        "macro_f1",
+        "calibration_error",
+        "brier",
+        "log_loss",
+    ):
+        assert set(metrics[name]) == {"mean", "low", "high"} and set(metrics["against_baseline"][name]) >= {
+            "difference",
+            "low",
+            "high",
+        }
     tested = metrics["against_baseline"]["unweighted_accuracy"]
-    assert 0 <= tested["p"] <= tested["p_corrected"] <= 1 and tested["family"] == "modality" and tested["verdict"] in ("helps", "hurts", "helps here", "hurts here", "equivalent", "undecided")
+    assert (
+        0 <= tested["p"] <= tested["p_corrected"] <= 1
+        and tested["family"] == "modality"
+        and tested["verdict"] in ("helps", "hurts", "helps here", "hurts here", "equivalent", "undecided")
+    )
     assert set(metrics["per_class"]["ang"]) == {"precision", "recall", "f1", "support"}
-    assert not (clone.folder / "metrics/demo/contextual_text.json").exists() and len(pd.read_parquet(clone.folder / "work/demo/single/predictions/contextual_text.parquet")) == 0
-    assert "needs the weights of roberta-large" in (clone.folder / "reports/demo/train/contextual_text.ipynb").read_text()
-    assert {p.stem for p in (clone.folder / "metrics/demo").glob("*_whatever_helped.json")} == {f"{model}_whatever_helped" for model in ("late_fusion", "audio_svm", "text_regression")}
+    assert (
+        not (clone.folder / "metrics/demo/contextual_text.json").exists()
+        and len(pd.read_parquet(clone.folder / "work/demo/single/predictions/contextual_text.parquet")) == 0
+    )
+    assert (
+        "needs the weights of roberta-large"
+        in (clone.folder / "reports/demo/train/contextual_text.ipynb").read_text()
+    )
+    assert {p.stem for p in (clone.folder / "metrics/demo").glob("*_whatever_helped.json")} == {
+        f"{model}_whatever_helped" for model in ("late_fusion", "audio_svm", "text_regression")
+    }
     stack = yaml.safe_load((clone.folder / "configs/demo/stacks/whatever_helped.yaml").read_text())
-    assert set(stack["folds"]) == set("12345") and all(set(f["members"]) <= {"gated_fusion"} for f in stack["folds"].values())
+    assert set(stack["folds"]) == set("12345") and all(
+        set(f["members"]) <= {"gated_fusion"} for f in stack["folds"].values()
+    )
 
 
 def test_predict_and_site(clone):
     wav = next((clone.folder / "data/demo").rglob("*.ogg"))
     done = clone.run("merhan", "predict", str(wav), "--text", "I can't wait!", "--attention", "attention.svg")
-    assert len(re.findall(r"^(ang|hap|neu|sad) +[\d.]+%", done.stdout, re.M)) == 4 and (clone.folder / "attention.svg").stat().st_size > 1000
+    assert (
+        len(re.findall(r"^(ang|hap|neu|sad) +[\d.]+%", done.stdout, re.M)) == 4
+        and (clone.folder / "attention.svg").stat().st_size > 1000
+    )
     clone.run("merhan", "site")
     pages = sorted((clone.folder / "reports/site").glob("*.html"))
     assert len(pages) > 8
@@ -62,17 +126,25 @@ def test_papers_are_small_and_of_this_place_only(clone, tmp_path_factory):
         text = path.read_text()
         assert str(tmp_path_factory.getbasetemp().parent) not in text and str(ROOT) not in text, path.name
         for cell in nbformat.reads(text, 4).cells:
-            assert not [o for o in cell.get("outputs", []) if o.output_type == "error" or o.get("name") == "stderr"], path.name
+            assert not [
+                o for o in cell.get("outputs", []) if o.output_type == "error" or o.get("name") == "stderr"
+            ], path.name
 
 
-@pytest.mark.skipif(not (ROOT / "corpora/emodb_goemotions/manifest.csv").exists(), reason="corpora/emodb_goemotions is not linked here")
+@pytest.mark.skipif(
+    not (ROOT / "corpora/emodb_goemotions/manifest.csv").exists(),
+    reason="corpora/emodb_goemotions is not linked here",
+)
 def test_another_corpus_beside_it(clone):
     "The pipeline of real voices and real sentences runs beside the bundled one, and leaves that one valid."
     (clone.folder / "corpora").symlink_to((ROOT / "corpora").resolve())
     ran = clone.repro("pipelines/emodb_goemotions/dvc.yaml")
     assert [s for s in ran if s.endswith("report")]
     metrics = json.loads((clone.folder / "metrics/emodb_goemotions/baseline.json").read_text())
-    assert metrics["per_class"]["ang"]["support"] == 127 and sum(c["support"] for c in metrics["per_class"].values()) == 339
+    assert (
+        metrics["per_class"]["ang"]["support"] == 127
+        and sum(c["support"] for c in metrics["per_class"].values()) == 339
+    )
     assert clone.repro() == [] and clone.repro("pipelines/emodb_goemotions/dvc.yaml") == []
 
 
@@ -91,7 +163,11 @@ def test_reports_come_back(clone):
 
 def test_two_strategies_are_compared(clone):
     said = clone.run("merhan", "compare", "gated_fusion", "text_only").stdout
-    assert re.search(r"95 % interval to new sessions +[+-]", said) and re.search(r"p = [01]\.\d+", said) and "verdict: " in said
+    assert (
+        re.search(r"95 % interval to new sessions +[+-]", said)
+        and re.search(r"p = [01]\.\d+", said)
+        and "verdict: " in said
+    )
     wrong = clone.run("merhan", "compare", "gated_fusion", "nothing", fails=True)
     assert wrong.returncode == 1 and "no predictions of 'nothing'" in wrong.stderr and "Traceback" not in wrong.stderr
 
@@ -101,7 +177,9 @@ def test_plots_are_declared(clone):
     assert len(shown) >= 3 if isinstance(shown, list) else shown["data"]
 
 
-@pytest.mark.skipif(not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), reason="there is no Chromium here")
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), reason="there is no Chromium here"
+)
 def test_papers_print_as_pdf(clone):
     clone.run("merhan", "site")
     clone.run("merhan", "pdf", "demo-report")

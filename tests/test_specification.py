@@ -1,4 +1,5 @@
 "A model written literally as in the specification loads strictly into MERHAN, and their arithmetic agrees."
+
 import inspect
 
 import pytest
@@ -25,7 +26,14 @@ class LocalAttention(nn.Module):
 class AudioEncoder(nn.Module):
     def __init__(self, input_dim, hidden_dim, num_layers=2, dropout=0.1):
         super().__init__()
-        self.feature_layers = nn.ModuleList([nn.Sequential(nn.Linear(input_dim if i == 0 else hidden_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout)) for i in range(num_layers)])
+        self.feature_layers = nn.ModuleList(
+            [
+                nn.Sequential(
+                    nn.Linear(input_dim if i == 0 else hidden_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout)
+                )
+                for i in range(num_layers)
+            ]
+        )
         self.local_attention = LocalAttention(hidden_dim, hidden_dim)
         self.projection = nn.Linear(hidden_dim, hidden_dim)
 
@@ -58,8 +66,12 @@ class CrossModalAttention(nn.Module):
         self.scale = torch.sqrt(torch.FloatTensor([hidden_dim]))
 
     def forward(self, audio, text):
-        a2t = F.softmax(torch.matmul(self.audio_query(audio), self.text_key(text).permute(0, 2, 1)) / self.scale, dim=-1)
-        t2a = F.softmax(torch.matmul(self.text_query(text), self.audio_key(audio).permute(0, 2, 1)) / self.scale, dim=-1)
+        a2t = F.softmax(
+            torch.matmul(self.audio_query(audio), self.text_key(text).permute(0, 2, 1)) / self.scale, dim=-1
+        )
+        t2a = F.softmax(
+            torch.matmul(self.text_query(text), self.audio_key(audio).permute(0, 2, 1)) / self.scale, dim=-1
+        )
         return torch.matmul(a2t, self.text_value(text)), torch.matmul(t2a, self.audio_value(audio)), a2t, t2a
 
 
@@ -80,14 +92,23 @@ class GlobalInterModalAttention(nn.Module):
 class EmotionClassifier(nn.Module):
     def __init__(self, input_dim, hidden_dim, num_classes, dropout=0.3):
         super().__init__()
-        self.classifier = nn.Sequential(nn.Linear(input_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_dim, num_classes))
+        self.classifier = nn.Sequential(
+            nn.Linear(input_dim, hidden_dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_dim, num_classes)
+        )
 
     def forward(self, x):
         return self.classifier(x)
 
 
 class Literal(nn.Module):
-    def __init__(self, audio_input_dim=40, text_model_name="distilbert-base-uncased", hidden_dim=768, num_classes=7, dropout=0.3):
+    def __init__(
+        self,
+        audio_input_dim=40,
+        text_model_name="distilbert-base-uncased",
+        hidden_dim=768,
+        num_classes=7,
+        dropout=0.3,
+    ):
         super().__init__()
         self.audio_encoder = AudioEncoder(audio_input_dim, hidden_dim, dropout=dropout)
         self.text_encoder = TextEncoder(text_model_name, hidden_dim, dropout)
@@ -102,7 +123,13 @@ class Literal(nn.Module):
         from_text, from_audio, a2t, t2a = self.cross_modal_attention(audio, text)
         fused, whole = self.global_attention(audio + from_text, text + from_audio)
         pooled = self.global_pool(fused.transpose(1, 2)).squeeze(-1)
-        return self.classifier(pooled), dict(audio_local_attention=audio_local, text_local_attention=text_local, audio_to_text_attention=a2t, text_to_audio_attention=t2a, global_attention=whole)
+        return self.classifier(pooled), dict(
+            audio_local_attention=audio_local,
+            text_local_attention=text_local,
+            audio_to_text_attention=a2t,
+            text_to_audio_attention=t2a,
+            global_attention=whole,
+        )
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +139,12 @@ def distilbert(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("distilbert")
     torch.manual_seed(0)
-    DistilBertModel(DistilBertConfig(vocab_size=50, dim=24, n_layers=2, n_heads=3, hidden_dim=32)).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))).save_pretrained(folder)
+    DistilBertModel(DistilBertConfig(vocab_size=50, dim=24, n_layers=2, n_heads=3, hidden_dim=32)).save_pretrained(
+        folder
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    ).save_pretrained(folder)
     return str(folder)
 
 
@@ -131,7 +162,11 @@ def pair(distilbert):
 
 def inputs(batch=3, frames=11, tokens=6):
     generator = torch.Generator().manual_seed(2)
-    return torch.randn(batch, frames, 7, generator=generator), torch.randint(50, (batch, tokens), generator=generator), torch.ones(batch, tokens, dtype=torch.long)
+    return (
+        torch.randn(batch, frames, 7, generator=generator),
+        torch.randint(50, (batch, tokens), generator=generator),
+        torch.ones(batch, tokens, dtype=torch.long),
+    )
 
 
 @torch.no_grad()
@@ -181,13 +216,26 @@ def test_signature_is_the_specifications():
     from merhan.model import MERHAN
 
     given = {k: p.default for k, p in list(inspect.signature(MERHAN).parameters.items())[:5]}
-    assert given == dict(audio_input_dim=40, text_model_name="distilbert-base-uncased", hidden_dim=768, num_classes=7, dropout=0.3)
+    assert given == dict(
+        audio_input_dim=40, text_model_name="distilbert-base-uncased", hidden_dim=768, num_classes=7, dropout=0.3
+    )
 
 
 NAMES = {
-    "attention": ["LocalAttention", "CrossModalAttention", "GlobalInterModalAttention", "scaled_dot_product_attention"], "encoders": ["AudioEncoder", "TextEncoder"], "model": ["MERHAN", "EmotionClassifier", "GatedFusion"],
-    "losses": ["weighted_cross_entropy_loss"], "corpora": ["process_iemocap_dataset", "extract_emotion_from_evaluation", "extract_transcriptions"], "features": ["extract_audio_features"],
-    "data": ["IEMOCAPDataset", "get_iemocap_dataloader"], "training": ["Trainer", "train_merhan"], "evaluation": ["evaluate_model"],
+    "attention": [
+        "LocalAttention",
+        "CrossModalAttention",
+        "GlobalInterModalAttention",
+        "scaled_dot_product_attention",
+    ],
+    "encoders": ["AudioEncoder", "TextEncoder"],
+    "model": ["MERHAN", "EmotionClassifier", "GatedFusion"],
+    "losses": ["weighted_cross_entropy_loss"],
+    "corpora": ["process_iemocap_dataset", "extract_emotion_from_evaluation", "extract_transcriptions"],
+    "features": ["extract_audio_features"],
+    "data": ["IEMOCAPDataset", "get_iemocap_dataloader"],
+    "training": ["Trainer", "train_merhan"],
+    "evaluation": ["evaluate_model"],
 }
 
 
@@ -214,9 +262,13 @@ def test_train_merhan_runs_on_a_processed_folder(tmp_path, demo, distilbert):
     from merhan.training import train_merhan
 
     table = demo.table().groupby(["session", "emotion"]).head(1)
-    table = table.rename(columns=dict(utterance="utterance_id", audio="audio_path")).assign(split=lambda t: t.session.map({"4": "val", "5": "test"}).fillna("train"))
+    table = table.rename(columns=dict(utterance="utterance_id", audio="audio_path")).assign(
+        split=lambda t: t.session.map({"4": "val", "5": "test"}).fillna("train")
+    )
     table.to_csv(tmp_path / "utterances.csv", index=False)
-    model, history = train_merhan(tmp_path, hidden_dim=24, num_classes=4, batch_size=4, num_epochs=2, device="cpu", text_model_name=distilbert)
+    model, history = train_merhan(
+        tmp_path, hidden_dim=24, num_classes=4, batch_size=4, num_epochs=2, device="cpu", text_model_name=distilbert
+    )
     assert len(history) == 2
     scores = evaluate_model(model, get_iemocap_dataloader(tmp_path, 4, "test", text_model_name=distilbert))
     assert set(scores) == {"accuracy", "f1_score", "classification_report", "confusion_matrix"}

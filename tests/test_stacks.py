@@ -1,31 +1,29 @@
 "What joins a stack in a fold is decided without a look at that fold's test side."
+
 from dataclasses import replace
 
 import merhan.trial
-from merhan.ablation import Stack, read_strategies
-from merhan.data import read_folds
-from merhan.evaluation import read_entry
-from merhan.grid import gather, run_trials
-from merhan.stacks import members_of, validated_gains
+from merhan.grid import gather, run_grid
+from merhan.params import read_entry
+from merhan.strategies import Stack, baseline_of, members_of, read_strategies, validated_gains
 
 NAMES = ("baseline", "gated_fusion", "hierarchical_fusion", "balanced_sampler")
 
 
 def composed(small, resolved, scratch):
     "Gains and members in the first fold."
-    everyone = read_folds(small["work"] / "folds.json")
-    first = everyone[0].fold
+    first = small["place"].folds()[0].fold
     tables = {}
     for name in NAMES:
         config = resolved(name)
         config["trial"]["slots"]["loop"]["by_epoch"]["epochs"] = 8
         config["trial"]["slots"]["optimizer"]["adamw"]["lr"] = 0.01
-        grid = run_trials(config, small["work"], dict(jobs=1), "cpu", scratch)
-        tables[name] = gather(grid[grid.fold == first], small["table"], "validation")
+        trials = run_grid(config, small["place"], dict(jobs=1), "cpu", scratch)
+        tables[name] = gather([t for t in trials if t.fold.fold == first], small["table"], "validation")
     gains = validated_gains(tables, first)
     strategies = read_strategies(small["params"])
     stack = Stack("all", "?", "ours", helped=("training", "fusion"))
-    return gains, members_of(stack, {}, strategies, gains, small["params"]["baseline"])
+    return gains, members_of(stack, {}, strategies, gains, baseline_of(small["params"]))
 
 
 def turn_labels_around(monkeypatch, names):
@@ -41,14 +39,14 @@ def turn_labels_around(monkeypatch, names):
 
 def test_poisoned_test_labels_leave_the_stack_as_it_is(small, resolved, tmp_path, monkeypatch):
     clean = composed(small, resolved, tmp_path / "clean")
-    turn_labels_around(monkeypatch, read_folds(small["work"] / "folds.json")[0].test)
+    turn_labels_around(monkeypatch, small["place"].folds()[0].test)
     assert composed(small, resolved, tmp_path / "dirty") == clean
 
 
 def test_poisoned_validation_labels_do_not(small, resolved, tmp_path, monkeypatch):
     "The same with the validation side turned around must show: the test above can fail."
     clean, _ = composed(small, resolved, tmp_path / "clean")
-    turn_labels_around(monkeypatch, read_folds(small["work"] / "folds.json")[0].validation)
+    turn_labels_around(monkeypatch, small["place"].folds()[0].validation)
     assert composed(small, resolved, tmp_path / "dirty")[0] != clean
 
 

@@ -1,4 +1,5 @@
 "No number in a paper is typed: decimals and percentages come from cells."
+
 import ast
 import json
 import re
@@ -6,14 +7,28 @@ import re
 import pytest
 from conftest import ROOT
 
+from merhan.pipeline import papers
+
 STAGES = sorted((ROOT / "nbs/pipeline").glob("*.ipynb"))
-CONSTANTS = (r"\b(95|90) % interval", r"Python \d\.\d+", r"Apache-\d\.\d")  # levels of intervals; versions of a language and a licence
+CONSTANTS = (
+    r"\b(95|90) % interval",
+    r"Python \d\.\d+",
+    r"Apache-\d\.\d",
+)  # levels of intervals; versions of a language and a licence
 NUMBER = r"\d+\.\d+|\d+(?:\.\d+)? ?%"
 
 
 def without_what_may_be_typed(text):
     "Prose without code, formulas, citations of years, and constants of the protocol."
-    for pattern in (r"```.*?```", r"`[^`]*`", r"\$\$.*?\$\$", r"\$[^$\n]+\$", r"\barXiv \S+", r"Regulation \d+/\d+", *CONSTANTS):
+    for pattern in (
+        r"```.*?```",
+        r"`[^`]*`",
+        r"\$\$.*?\$\$",
+        r"\$[^$\n]+\$",
+        r"\barXiv \S+",
+        r"Regulation \d+/\d+",
+        *CONSTANTS,
+    ):
         text = re.sub(pattern, " ", text, flags=re.S)
     return text
 
@@ -28,13 +43,20 @@ def typed_text(cell):
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Markdown", "HTML", "finding"):
             for inner in ast.walk(node):
                 if isinstance(inner, ast.JoinedStr):
-                    yield "\N{OBJECT REPLACEMENT CHARACTER}".join(part.value if isinstance(part, ast.Constant) else "" for part in inner.values)
+                    yield "\N{OBJECT REPLACEMENT CHARACTER}".join(
+                        part.value if isinstance(part, ast.Constant) else "" for part in inner.values
+                    )
                 elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
                     yield inner.value
 
 
 def typed_numbers(notebook):
-    return [(found, " ".join(text.split())[:90]) for cell in notebook["cells"] for text in typed_text(cell) for found in re.findall(NUMBER, without_what_may_be_typed(text))]
+    return [
+        (found, " ".join(text.split())[:90])
+        for cell in notebook["cells"]
+        for text in typed_text(cell)
+        for found in re.findall(NUMBER, without_what_may_be_typed(text))
+    ]
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda p: p.stem)
@@ -57,15 +79,17 @@ def test_readme_is_what_its_notebook_says():
             assert not re.findall(NUMBER, without_what_may_be_typed("".join(cell["source"]))), cell["source"]
 
 
-PAPERS = ("report", "ablation", "inflation", "attention", "pairs", "simulation", "research", "architecture", "framework", "optimisation", "prepare", "model", "evaluate", "model_card", "data_card")
+PAPERS = [*papers(), "model_card", "data_card"]
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_paper_has_all_its_parts(name):
     "An abstract with figures from cells, figures with findings, limits, how to make it again, what it stands on, references."
     cells = json.loads((ROOT / f"nbs/pipeline/{name}.ipynb").read_text())["cells"]
-    prose, code = ("\n".join("".join(c["source"]) for c in cells if c["cell_type"] == kind) for kind in ("markdown", "code"))
-    assert re.search(r'Markdown\(f"""\*\*Abstract\.\*\* .*\{', code)
+    prose, code = (
+        "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == kind) for kind in ("markdown", "code")
+    )
+    assert re.search(r'Markdown\(f"""\*\*Abstract\.\*\*\s[^"]*\{', code)
     for heading in ("## Limits", "## Reproduce", "## References"):
         assert heading in prose, heading
     assert "provenance(corpus" in code and "reproduce(corpus" in code and "references(" in code

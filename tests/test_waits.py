@@ -1,4 +1,5 @@
 "Nothing inside the network looks at a value: it can be exported and compiled, runs on a GPU that is not there, and trains without reading a number."
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -10,9 +11,18 @@ from merhan.slots import SLOTS, compose
 from merhan.trial import assemble
 
 BASELINE = dict(
-    features={"mfcc": {}}, text={"frozen": {}}, normalisation={"standard": {}}, model={"merhan": {"hidden_dim": 8}},
-    attention={"dot_product": {}}, fusion={"hybrid": {}}, pooling={"mean": {}}, sampler={"shuffled": {}},
-    loss={"cross_entropy": {}}, optimizer={"adamw": {}}, schedule={"reduce_on_plateau": {}}, step={"plain": {}},
+    features={"mfcc": {}},
+    text={"frozen": {}},
+    normalisation={"standard": {}},
+    model={"merhan": {"hidden_dim": 8}},
+    attention={"dot_product": {}},
+    fusion={"hybrid": {}},
+    pooling={"mean": {}},
+    sampler={"shuffled": {}},
+    loss={"cross_entropy": {}},
+    optimizer={"adamw": {}},
+    schedule={"reduce_on_plateau": {}},
+    step={"plain": {}},
     loop={"by_epoch": {"epochs": 1}},
 )
 SETTINGS = [dict(heads=1), dict(heads=2), dict(heads=1, fused=True), dict(heads=2, fused=True)]
@@ -48,7 +58,9 @@ def test_it_runs_on_fake_cuda(fusion, pooling, settings):
     model = trainer(fusion, pooling, settings=settings).model.eval()
     weights, batch = model.state_dict(), inputs()
     with FakeTensorMode() as mode, torch.no_grad():
-        state, given = ({name: mode.from_tensor(x).to("cuda") for name, x in part.items()} for part in (weights, batch))
+        state, given = (
+            {name: mode.from_tensor(x).to("cuda") for name, x in part.items()} for part in (weights, batch)
+        )
         logits, _ = torch.func.functional_call(model, state, (), given | dict(need_weights=not settings.get("fused")))
     assert logits.device.type == "cuda" and logits.shape == (4, 2)
 
@@ -80,8 +92,17 @@ class NothingIsRead(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-STEPS = [{}, dict(loss={"focal": {}}), dict(loss={"weighted_cross_entropy": {}}), dict(auxiliary={"modality_heads": {}}), dict(behaviour={"gradient_clipping": {}}),
-         dict(step={"mixed_precision": {}}), dict(optimizer={"discriminative": {}}), dict(model={"merhan": {"checkpointing": True}}), dict(fusion={"low_rank": {}})]
+STEPS = [
+    {},
+    dict(loss={"focal": {}}),
+    dict(loss={"weighted_cross_entropy": {}}),
+    dict(auxiliary={"modality_heads": {}}),
+    dict(behaviour={"gradient_clipping": {}}),
+    dict(step={"mixed_precision": {}}),
+    dict(optimizer={"discriminative": {}}),
+    dict(model={"merhan": {"checkpointing": True}}),
+    dict(fusion={"low_rank": {}}),
+]
 
 
 @pytest.mark.parametrize("delta", STEPS, ids=str)
