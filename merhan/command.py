@@ -44,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments=None):
     "The console script."
+    # with this module, jsonschema compiles a grammar of web addresses whenever nbformat is imported: seconds, for no use
+    sys.modules.setdefault("rfc3987_syntax", None)
     given = vars(parser().parse_args(arguments))
     function, *_ = COMMANDS[given.pop("command")]
     try:
@@ -133,8 +135,6 @@ STAGE = argument("stage", choices=sorted(p.stem for p in Path("nbs/pipeline").gl
          argument("--strategy", default=None, help="an entry of params.yaml"))
 def run(stage, corpus, strategy=None):
     "Execute a stage notebook into reports/<corpus>/; a strategy that is left out has its own instead of training."
-    # with this module, jsonschema compiles a grammar of web addresses: a second in every stage, for no use
-    sys.modules.setdefault("rfc3987_syntax", None)
     from merhan.stages import run_stage
     place, notebook, folder = Place(corpus), stage, dict(page="strategies").get(stage, stage)
     if strategy and "left_out" in place.configuration(strategy):
@@ -150,11 +150,13 @@ def run(stage, corpus, strategy=None):
 def pins(corpus):
     """Check the parameters of a corpus, and write hashes of the code and of the parameters of each stage;
     that of `features` also names the products."""
+    import torch
     from merhan.params import read_params
     from merhan.pins import stage_pin
     from merhan.pipeline import params_digest
     from merhan.resolve import check_all, needed_products
     params = read_params(corpus)
+    torch.set_num_threads(1) # what is checked is tiny
     check_all(params)
     more = dict(features=sorted(needed_products(params)))
     for notebook in sorted(Path("nbs/pipeline").glob("*.ipynb")):
