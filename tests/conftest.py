@@ -81,7 +81,7 @@ def resolved(small):
 
 @pytest.fixture(scope="session")
 def toy_trial(small, resolved, tmp_path_factory):
-    "A function of a strategy's name that runs one small trial of it, once, and gives it and the functions of the package that ran."
+    "A function of a strategy's name that runs one small trial of it, once; with it come the functions that ran."
     from merhan.layout import Trial
     from merhan.trial import run_trial
 
@@ -187,7 +187,7 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    "A clone with a reduced protocol, reproduced and committed: once for all workers, then copied, so that each file of tests has its own."
+    "A clone with a reduced protocol, reproduced and committed once for all workers; each file of tests has a copy."
     base = tmp_path_factory.getbasetemp()
     made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reduced"
     with FileLock(f"{made}.lock"):

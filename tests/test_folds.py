@@ -79,7 +79,7 @@ def everything_that_training_produces(trial):
 
 
 def test_poisoning_the_test_side_changes_nothing(small, resolved, tmp_path, monkeypatch):
-    "Features of the test side become noise, its labels are turned around: weights, history and validation stay the same to the bit."
+    "Features of the test side become noise, its labels are turned around: training stays the same to the bit."
     import merhan.trial
 
     config, fold = resolved("baseline"), small["place"].folds()[0]

@@ -69,8 +69,9 @@ with install_import_hook(["merhan.attention", "merhan.encoders", "merhan.model"]
     import torch
     from merhan.model import MERHAN
 model = MERHAN(5, None, 12, 4, text_states_dim=7, heads=3)
-logits, maps = model(torch.randn(2, 6, 5), None, torch.ones(2, 3, dtype=torch.long), torch.tensor([6, 3]), torch.randn(2, 3, 7))
-try: model(torch.randn(2, 6, 5), None, torch.ones(2, 3, dtype=torch.long), torch.tensor([6, 3, 1]), torch.randn(2, 3, 7))
+audio, mask, states = torch.randn(2, 6, 5), torch.ones(2, 3, dtype=torch.long), torch.randn(2, 3, 7)
+model(audio, None, mask, torch.tensor([6, 3]), states)
+try: model(audio, None, mask, torch.tensor([6, 3, 1]), states)
 except Exception as error: print("refused", type(error).__name__)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

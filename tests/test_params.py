@@ -7,6 +7,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
+import merhan.trial  # noqa: F401 (components register themselves)
 from merhan.params import known_corpora, read_params
 from merhan.slots import SLOTS, compose
 from merhan.strategies import baseline_of, read_stacks, read_strategies

@@ -37,7 +37,7 @@ def test_code_retrains_what_reaches_it(clone):
 
 
 def test_a_changed_feature_and_a_corrected_label_are_noticed(clone):
-    "An edit of a feature component makes its product anew; another label for one turn retrains, though no file of features changed."
+    "An edited feature component makes its product anew; another label for one turn retrains."
     clone.edit(
         "merhan/features.py",
         "stacked(transform(wave).T.contiguous(), stack)",

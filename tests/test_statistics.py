@@ -1,4 +1,4 @@
-"Scores agree with two other implementations; chance is chance; on made-up grids intervals cover, families rarely err, and planted effects are found."
+"Scores agree with two other implementations; on made-up grids intervals cover and planted effects are found."
 
 from dataclasses import replace
 

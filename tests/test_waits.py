@@ -1,4 +1,4 @@
-"Nothing inside the network looks at a value: it can be exported and compiled, runs on a GPU that is not there, and trains without reading a number."
+"Nothing inside the network looks at a value: it exports, compiles, runs on a GPU that is not there, and trains."
 
 import pytest
 import torch
