@@ -1,10 +1,11 @@
-# make first-look · make repro · make test · make check · make costs · make lab · make site · make pdf · make export · make lock
+# make first-look · make repro · make check · make test · make test-all · make export · make lessons · make costs · make lab · make site
 SHELL := /bin/bash
+QUICK := $(addprefix tests/test_,export.py layers.py reading.py params.py padding.py specification.py)
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
 .DEFAULT_GOAL := help
-.PHONY: help install data first-look costs repro test check export lab site pdf readme corpus lock clean
+.PHONY: help install data first-look costs repro check test test-all export lessons lab site pdf readme corpus lock clean
 
 help:            ## show what can be made
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
@@ -36,13 +37,19 @@ export: install  ## notebooks to merhan/ and pipelines/
 	nbdev_clean
 	merhan pipelines
 
-check: data      ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
-	pytest -q tests/test_export.py tests/test_layers.py tests/test_params.py tests/test_padding.py tests/test_specification.py
-	ruff check merhan tests
+lessons: install ## run the library notebooks, and write their outputs into them
+	merhan lessons
 
-test: data       ## everything: export, clean, notebooks, tests, the whole pipeline in a temporary clone
+check: data      ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
 	ruff check merhan tests
-	pytest -q -n 3 --dist loadfile tests
+	pytest -q -n 2 $(QUICK)
+
+test: data       ## what has to hold: export, lessons, tests, the whole pipeline in a temporary clone
+	ruff check merhan tests
+	pytest -q -n 3 --dist loadfile -m "not heavy" tests
+
+test-all: data   ## what takes longer beside it: everything computed twice, real voices, compilers
+	pytest -q -n 3 --dist loadfile -m heavy tests
 
 costs: install   ## measure time and memory of every strategy, one fresh process after another (leave the machine alone meanwhile)
 	merhan costs
@@ -60,7 +67,7 @@ readme: install  ## README.md from nbs/index.ipynb
 	merhan readme
 
 corpus: install  ## the bundled corpus anew into scratch/demo, and its page (needs flite, espeak-ng)
-	python -c "from merhan.notebooks import run_stage; run_stage('nbs/corpus/demo_corpus.ipynb', 'reports/corpus/demo_corpus.ipynb', dict(out='scratch/demo'))"
+	python -c "from merhan.stages import run_stage; run_stage('nbs/corpus/demo_corpus.ipynb', 'reports/corpus/demo_corpus.ipynb', dict(out='scratch/demo'))"
 
 lock: install    ## resolve requirements.lock anew from settings.ini
 	merhan requirements | uv pip compile --quiet --generate-hashes --python-version 3.11 --no-header --no-annotate -o requirements.lock -

@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments=None):
     "The console script."
-    # with this module, jsonschema compiles a grammar of web addresses whenever nbformat is imported: seconds, for no use
+    # with this module, importing nbformat compiles a grammar of web addresses: seconds, for no use
     sys.modules.setdefault("rfc3987_syntax", None)
     given = vars(parser().parse_args(arguments))
     function, *_ = COMMANDS[given.pop("command")]

@@ -18,6 +18,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "heavy: takes minutes, so it belongs to `make test-all`, not to `make test`")
+
+
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
     "Paths in parameters are relative to the root of the repository."

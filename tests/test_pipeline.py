@@ -120,3 +120,28 @@ def test_a_silent_default_is_an_error(clone):
     done = clone.run("merhan", "run", "train", "--corpus", "demo", "--strategy", "text_only", fails=True)
     assert done.returncode != 0 and "no cell tagged `parameters`" in done.stderr
     path.write_text(original)
+
+
+def test_a_component_that_breaks_its_contract_fails_before_anything_runs(clone):
+    "A fusion may do without global attention; one that does not give the vector that it declares is named at once."
+    fusions = """
+class Added(Fusion):
+    def forward(self, audio, text, audio_real, text_real, need_weights):
+        return self.pool(audio, audio_real) + self.pool(text, text_real), {}
+class Wider(Added):
+    def __init__(self, hidden_dim, pool, **attention):
+        super().__init__(hidden_dim, pool)
+        self.width = 2 * pool.channels
+@fusion
+def added(): return Added
+@fusion
+def wider(): return Wider
+"""
+    with open(clone.folder / "merhan/fusion.py", "a") as file:
+        file.write(fusions)
+    clone.edit("params.yaml", "gated: {}", "added: {}")
+    clone.run("merhan", "pins")
+    clone.edit("params.yaml", "added: {}", "wider: {}")
+    assert clone.repro(fails=True) == ["pins"]
+    assert "strategy 'gated_fusion': mat1 and mat2" in clone.last.stdout + clone.last.stderr
+    clone.back()

@@ -36,6 +36,7 @@ PAGES = (
 )
 
 
+@pytest.mark.heavy
 def test_it_comes_out_byte_equal(clone):
     "Everything recomputed from nothing but the corpus: scratch, work, caches of results and reports gone."
     before = clone.contents(*RESULTS)
@@ -131,6 +132,7 @@ def test_papers_are_small_and_of_this_place_only(clone, tmp_path_factory):
             ], path.name
 
 
+@pytest.mark.heavy
 @pytest.mark.skipif(
     not (ROOT / "corpora/emodb_goemotions/manifest.csv").exists(),
     reason="corpora/emodb_goemotions is not linked here",

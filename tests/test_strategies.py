@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from test_pins import STRATEGIES
@@ -163,3 +164,41 @@ def test_a_local_folder_includes_a_speech_encoder(small, tmp_path):
     assert inputs["audio"] == 3 * 8 and inputs["layers"] == 3
     learned = load_file(trial.result / "weights.safetensors")["audio_encoder.layer_weights"]
     assert learned.shape == (3,) and learned.abs().min() > 0
+
+
+SPEECH = dict(
+    hidden_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=16,
+    conv_dim=(8, 8),
+    conv_kernel=(10, 3),
+    conv_stride=(160, 2),
+    num_feat_extract_layers=2,
+    num_conv_pos_embeddings=4,
+    num_conv_pos_embedding_groups=2,
+)
+
+
+def layers_moved(trial, prefix, before):
+    "The layers of a pretrained encoder that a trial changed, by number; its other weights, by name."
+    from safetensors.torch import load_file
+
+    after = load_file(trial.result / "weights.safetensors")
+    moved = [name for name, value in before.items() if not (after[f"{prefix}.{name}"] == value).all()]
+    numbers = {re.search(r"\blayers?\.(\d+)", name) for name in moved}
+    return {int(n[1]) for n in numbers if n}, [n for n in moved if not re.search(r"\blayers?\.\d+", n)]
+
+
+@pytest.mark.parametrize("trainable, expected", [(0, set()), (1, {1})])
+def test_a_speech_encoder_is_trained_end_to_end(small, tmp_path, trainable, expected):
+    "From waves, and exactly the layers that it should move do."
+    from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
+
+    encoder = WavLMModel(WavLMConfig(**SPEECH))
+    encoder.save_pretrained(tmp_path / "wavlm")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "wavlm")
+    speech = dict(model_name=str(tmp_path / "wavlm"), trainable_layers=trainable, pool=8)
+    trial = trained_from_a_folder(small, tmp_path / "trial", dict(features=dict(wave={}), audio_encoder=dict(speech=speech)))
+    layers, others = layers_moved(trial, "audio_encoder.speech.encoder", encoder.state_dict())
+    assert layers == expected and not others

@@ -101,18 +101,33 @@ STEPS = [
     dict(step={"mixed_precision": {}}),
     dict(optimizer={"discriminative": {}}),
     dict(model={"merhan": {"checkpointing": True}}),
-    dict(fusion={"low_rank": {}}),
 ]
 
 
 @pytest.mark.parametrize("delta", STEPS, ids=str)
 def test_a_training_step_reads_no_value(delta):
-    run = trainer(**{"fusion": "hybrid"} | {k: v for k, v in delta.items() if k != "fusion"})
+    run = trainer(**delta)
     run.model.train()
     batch = tiny_turns().batch(range(4))
     with NothingIsRead():
         value = run.step(run, batch)
     assert torch.isfinite(value)
+
+
+@pytest.mark.parametrize("fusion, pooling", PARTS)
+def test_no_part_of_the_network_reads_a_value(fusion, pooling):
+    run = trainer(fusion, pooling)
+    batch = tiny_turns().batch(range(4))
+    with NothingIsRead():
+        assert run.step(run, batch).shape == ()
+
+
+@pytest.mark.heavy
+def test_inductor_compiles_it():
+    torch._dynamo.reset()
+    model = trainer().model.eval()
+    logits, _ = torch.compile(model, fullgraph=True)(**inputs(), need_weights=False)
+    assert torch.allclose(logits, model(**inputs(), need_weights=False)[0], atol=1e-5)
 
 
 def test_reading_a_value_is_noticed():
