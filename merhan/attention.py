@@ -35,8 +35,8 @@ def scaled_dot_product_attention(
     return weights @ value, weights
 
 def fused_kernel(query, key, value, real, dropout_rate):
-    """The same without the weights, by a kernel that never holds all of them (Dao et al. 2022);
-    it wants an axis of heads, and on a CPU no dropout."""
+    """The same output from a kernel that never stores all weights (Dao et al. 2022);
+    the kernel needs an axis of heads and, on a CPU, a dropout rate of zero."""
     if query.dim() == 3:
         query, key, value = (x[:, None] for x in (query, key, value))
         real = None if real is None else real[:, None]
@@ -48,7 +48,7 @@ def fused_kernel(query, key, value, real, dropout_rate):
 def dot_product(
     heads:int=1,      # must divide the hidden size; the specification has one
     dropout:float=0., # share of attention weights dropped in training
-    fused:bool=False, # PyTorch's fused kernel wherever no map is asked for
+    fused:bool=False, # use PyTorch's fused kernel wherever no map is requested
 ) -> AttentionSettings:
     "Settings of every attention block (specification, Attention Mechanism Tuning)."
     return AttentionSettings(heads, dropout, fused)
@@ -65,10 +65,8 @@ class Heads(nn.Module):
         super().__init__()
         if channels % heads: raise ValueError(f"{heads} heads do not divide {channels} channels")
         self.channels, self.heads, self.dropout, self.fused = channels, heads, dropout, fused
-        self.kept = tuple(range(heads)) # of which there are queries, keys and values; pruning leaves fewer
-        self.gate = (
-            None  # a factor for each head [heads], or for each turn and head, where its importance is asked for
-        )
+        self.kept = tuple(range(heads)) # heads with queries, keys and values; pruning leaves fewer
+        self.gate = None # a factor per head [heads], or per turn and head when head importance is measured
 
     def forward(self, query, key, value, real=None, need_weights=True):
         "Attended values [batch, target, channels], and weights averaged over heads."
@@ -83,7 +81,7 @@ class Heads(nn.Module):
         return self.in_place(output), weights.mean(1) if need_weights else None
 
     def in_place(self, output):
-        "The channels of each head where they were before pruning, zeros for heads that are gone."
+        "Each head's channels in their place before pruning, with zeros for pruned heads."
         if len(self.kept) == self.heads: return output.transpose(1, 2).flatten(-2)
         B, _, T, D = output.shape
         full = output.new_zeros(B, T, self.heads, D)
@@ -95,7 +93,7 @@ def silenced(
     x:Float[Tensor, "batch frame *channels"],
     real:Bool[Tensor, "batch frame"]|None, # True where a frame is data; None where all are
 ) -> Float[Tensor, "batch frame *channels"]:
-    "`x` with zeros where it is padding, whatever stood there."
+    "`x` with its padding replaced by zeros, whatever it held."
     if real is None or not x.is_floating_point(): return x # token numbers are finite
     return x.masked_fill(~real.view(*real.shape, *[1] * (x.dim() - 2)), 0.)
 
@@ -116,7 +114,7 @@ class LocalAttention(nn.Module):
     def forward(self,
         x:Float[Tensor, "batch frame input_dim"],   # frames of one modality; finite, also where they are padding
         real:Bool[Tensor, "batch frame"]|None=None, # True where a frame is data, not padding
-        need_weights:bool=True,                     # False: no map; the fused path where it is asked for
+        need_weights:bool=True,                     # False: no map, and the fused path if `fused`
     ) -> tuple[Float[Tensor, "batch frame hidden_dim"],
                Float[Tensor, "batch frame frame"]|None]: # mean over heads; each row sums to 1 over real frames
         return self.attend(self.query(x), self.key(x), self.value(x), real, need_weights)
@@ -140,12 +138,12 @@ class CrossModalAttention(nn.Module):
         text_features:Float[Tensor, "batch token hidden_dim"],
         audio_real:Bool[Tensor, "batch frame"]|None=None, # True where a frame is data
         text_real:Bool[Tensor, "batch token"]|None=None,  # True where a token is data
-        need_weights:bool=True,                           # False: no map; the fused path where it is asked for
+        need_weights:bool=True,                           # False: no map, and the fused path if `fused`
     ) -> tuple[Float[Tensor, "batch frame hidden_dim"],  # what audio gathered from text
                Float[Tensor, "batch token hidden_dim"],  # what text gathered from audio
                Float[Tensor, "batch frame token"]|None,  # audio to text
                Float[Tensor, "batch token frame"]|None]: # text to audio
-        # nodes of their own: gradients of the projections add up before they meet a residual's
+        # separate autograd nodes: the projections' gradients are summed before a residual's is added
         audio, text = (x.view_as(x) for x in (audio_features, text_features))
         words = self.audio_query(audio), self.text_key(text), self.text_value(text)
         voice = self.text_query(text), self.audio_key(audio), self.audio_value(audio)
@@ -171,14 +169,14 @@ class GlobalInterModalAttention(nn.Module):
         text_features:Float[Tensor, "batch token hidden_dim"],
         audio_real:Bool[Tensor, "batch frame"]|None=None, # True where a frame is data
         text_real:Bool[Tensor, "batch token"]|None=None,  # True where a token is data
-        need_weights:bool=True,                           # False: no map; the fused path where it is asked for
+        need_weights:bool=True,                           # False: no map, and the fused path if `fused`
     ) -> tuple[Float[Tensor, "batch both hidden_dim"], Float[Tensor, "batch both both"]|None]: # states; a map
         real = joined_real(audio_features, text_features, audio_real, text_real)
         x = torch.cat([audio_features, text_features], dim=1)
         return self.attend(self.query(x), self.key(x), self.value(x), real, need_weights)
 
 def joined_real(audio, text, audio_real, text_real):
-    "Which positions of frames followed by tokens are data; None where all are."
+    "True where a position of the joined sequence (frames, then tokens) is data; None if all are."
     if audio_real is None and text_real is None: return None
     full = lambda x, real: x.new_ones(x.shape[:2], dtype=torch.bool) if real is None else real
     return torch.cat([full(audio, audio_real), full(text, text_real)], dim=1)
@@ -189,7 +187,7 @@ PROJECTIONS = dict(
     text_attend=("text_query", "audio_key", "audio_value"))
 
 def attention_heads(model) -> dict: # name to (block, its `Heads`, names of its projections)
-    "Every place of a model where heads attend, by its name."
+    "Every `Heads` module of a model, by name."
     found = {}
     for name, block in model.named_modules():
         for part, attend in block.named_children():
@@ -197,7 +195,7 @@ def attention_heads(model) -> dict: # name to (block, its `Heads`, names of its 
     return found
 
 def prune_heads(model, kept:dict): # name of `attention_heads` to the heads that stay
-    "Remove all other heads, physically."
+    "Remove all other heads of these modules, weights included."
     for name, stay in kept.items():
         block, attend, projections = attention_heads(model)[name]
         size = attend.channels // attend.heads
@@ -206,12 +204,12 @@ def prune_heads(model, kept:dict): # name of `attention_heads` to the heads that
         attend.kept, attend.gate = tuple(stay), None
 
 def pruned_heads(model) -> dict: # name of `attention_heads` to the heads that stay
-    "Where heads are missing."
+    "The heads that remain, for every module that lost some."
     places = attention_heads(model).items()
     return {name: list(attend.kept) for name, (_, attend, _) in places if len(attend.kept) < attend.heads}
 
 def fewer_rows(linear, rows):
-    "A linear layer with some of the outputs of another."
+    "A smaller linear layer, with only these output rows of the given one."
     small = nn.Linear(linear.in_features, len(rows), device=linear.weight.device).requires_grad_(
         linear.weight.requires_grad
     )

@@ -59,7 +59,7 @@ AUDIO, TEXT = ("audio_features", "waves"), ("text_states", "input_ids") # fields
 
 # %% ../nbs/165_data.ipynb #checked
 def checked(batch:Batch) -> Batch:
-    "A batch, or an error that names the turn with nothing to attend to."
+    "The same batch; if a turn has nothing to attend to, the error names it."
     for modality, real in (("frame", batch.audio_lengths), ("token", batch.attention_mask.sum(1))):
         empty = (real < 1).nonzero().flatten().tolist()
         if empty:
@@ -76,7 +76,7 @@ class Turns:
     text:list          # [tokens, channels] each, or token numbers [tokens, 1]
     label:torch.Tensor # class indices
     speaker:list=()    # of each turn
-    layers:int=1       # hidden states that lie side by side in a frame
+    layers:int=1       # hidden states side by side in a frame
     holds:tuple=("audio_features", "text_states") # fields of a batch that `audio` and `text` become
 
     def __len__(self): return len(self.utterance)
@@ -99,7 +99,7 @@ class Turns:
         return [self.batch(range(i, min(i + size, len(self)))) for i in range(0, len(self), size)]
 
     def chosen(self, rows, suffix=""):
-        "The turns at `rows`, their names with a suffix."
+        "The turns at `rows`, with `suffix` added to their names."
         pick = lambda values: [values[i] for i in rows]
         return replace(
             self, utterance=[f"{u}{suffix}" for u in pick(self.utterance)], audio=pick(self.audio),
@@ -114,7 +114,7 @@ class Turns:
         return replace(self, utterance=names, audio=audio, text=text)
 
     def with_turns(self, more):
-        "These turns, and after them some more."
+        "These turns, followed by the turns of `more`."
         return replace(
             self, utterance=[*self.utterance, *more.utterance], audio=[*self.audio, *more.audio],
             text=[*self.text, *more.text], label=torch.cat([self.label, more.label]),
@@ -155,7 +155,7 @@ class Normaliser(Normalisation):
 
     def __call__(self, turns, originals=None):
         """`turns` with normalised audio;
-        where some are changed copies, a speaker's statistics are those of the `originals`."""
+        if some are changed copies, a speaker's statistics come from the `originals` alone."""
         if turns.holds[0] == "waves": return turns
         groups, source = self.groups(turns), turns
         if originals is not None and self.by == "speaker": source = originals
@@ -166,7 +166,7 @@ class Normaliser(Normalisation):
         return replace(turns, audio=[scaled(frames, group) for frames, group in zip(turns.audio, groups)])
 
     def groups(self, turns):
-        "Whose statistics each turn is normalised by."
+        "The group whose statistics normalise each turn."
         if self.by == "utterance": return turns.utterance
         return turns.speaker if self.by == "speaker" else ["all"] * len(turns)
 
@@ -196,7 +196,7 @@ def shuffled(
     )
 
 def in_batches(order, turns, batch_size, pool, generator):
-    "Turns in `order` as batches of like length, the batches shuffled."
+    "Row numbers in `order` as batches; with `pool` above 1, batches of similar length in random order."
     if pool == 1: return list(order.split(batch_size))
     lengths, batches = torch.tensor([len(a) for a in turns.audio]), []
     for part in order.split(pool * batch_size): batches += part[lengths[part].argsort(stable=True)].split(batch_size)

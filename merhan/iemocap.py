@@ -88,7 +88,7 @@ def published(classes) -> dict: # class to turns
     return dict(counts)
 
 def check_counts(utterances, classes):
-    "Raise where a corpus that claims to be IEMOCAP in full has other counts than the published ones."
+    "Raise if a corpus that claims to be the complete IEMOCAP differs from the published counts."
     found, wrong = Counter(u.emotion for u in utterances), []
     for name, expected in published(classes).items():
         if found[name] != expected: wrong.append(f"{name}: {found[name]} instead of {expected}")
@@ -99,7 +99,7 @@ def check_counts(utterances, classes):
                          f"repair it, or set `complete: false` to work on the subset knowingly")
 
 def wrong_in_sessions(utterances) -> list: # of messages
-    "Which session has other counts of the four classes than the published ones."
+    "One message for each session and class whose count differs from the published one."
     found, wrong = Counter((u.session, u.emotion) for u in utterances), []
     for session, row in PUBLISHED_SESSIONS.items():
         for name, expected in row.items():
@@ -113,7 +113,7 @@ def iemocap(
     root,                  # the folder that holds Session1 to Session5
     classes="4",           # label protocol
     improvised_only=False, # leave scripted dialogues out
-    complete=None,         # check the published counts; None: where the folder is called IEMOCAP_full_release
+    complete=None,         # check the published counts; None: only if the folder is IEMOCAP_full_release
     sessions=None,         # only these, e.g. [1, 2]
 ) -> Corpus:
     "Turns of a corpus in IEMOCAP's layout (Busso et al. 2008)."
@@ -155,7 +155,7 @@ def read_session(folder, mapping, improvised_only, corpus):
         join_turn(folder, name, turn, words.get(name), mapping, improvised_only, corpus)
 
 def read_annotations(folder, read, corpus) -> dict: # utterance to its turn
-    "All turns of a folder of annotations; the first of two with one name is used."
+    "All turns in a folder of annotations; if two have the same name, the first is used."
     found = {}
     for path in sorted(folder.glob("*.txt")):
         if path.name.startswith("."):
@@ -194,7 +194,7 @@ def join_turn(folder, name, label, words, mapping, improvised_only, corpus):
         activation=float(label["activation"]), dominance=float(label["dominance"])))
 
 def recording_of(folder, name) -> Path:
-    "Where the recording of a turn lies, in any of the formats; as a WAV, where there is none."
+    "Path of a turn's recording, in any of the formats; the path of a WAV if there is no recording."
     base = folder/"sentences/wav"/name.rpartition("_")[0]/name
     found = [base.with_suffix(s) for s in AUDIO_SUFFIXES if base.with_suffix(s).exists()]
     return found[0] if found else base.with_suffix(".wav")

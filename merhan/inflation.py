@@ -28,12 +28,12 @@ def random_folds(table, seeds, number=5) -> list: # of `Fold`
     return made
 
 def test_as_validation(fold) -> Fold:
-    "The same split, its test side also choosing the epoch."
+    "The same split, but its test side also chooses the epoch."
     return Fold(fold.fold, fold.seed, fold.train, fold.test, fold.test)
 
 # %% ../nbs/55_inflation.ipynb #best-of
 def best_of(values, k) -> float:
-    "The mean, over all choices of `k` values, of the largest."
+    "The largest of `k` values, averaged over all choices of `k`."
     ordered = np.sort(np.asarray(values, float))
     n = len(ordered)
     if not 1 <= k <= n: raise ValueError(f"the best of {k} cannot be taken of {n} seeds")

@@ -28,7 +28,7 @@ def file_sha256(path) -> str:
 # %% ../nbs/02_layout.ipynb #written
 @contextmanager
 def written(path):
-    "A path to write a file or a folder to; when the block ends well, it takes the place of `path`."
+    "A temporary path for a file or folder, which replaces `path` when the block ends without an error."
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,21 +57,21 @@ def flush(path):
 
 # %% ../nbs/02_layout.ipynb #write-json
 def write_json(content, path):
-    "A small JSON file, in a form that compares well."
+    "Write a small JSON file, in a form that diffs well."
     with written(path) as partial: partial.write_text(json.dumps(content, indent=1) + "\n")
 
 def read_json(path): return json.loads(Path(path).read_text())
 
 def write_table(table, path):
-    "A table as parquet."
+    "Write a table as parquet."
     with written(path) as partial: table.to_parquet(partial, index=False)
 
 def write_yaml(content, path):
-    "A YAML file whose keys keep their order."
+    "Write a YAML file whose keys keep their order."
     with written(path) as partial: partial.write_text(yaml.safe_dump(content, sort_keys=False))
 
 def read_yaml(path):
-    "A YAML file, read in C where PyYAML was built with it: there are many, and some are long."
+    "Read a YAML file, with PyYAML's C loader where it has one: there are many files, and some are long."
     return yaml.load(Path(path).read_text(), yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
 
 # %% ../nbs/02_layout.ipynb #fold
@@ -91,7 +91,7 @@ class Trial:
     "One configuration on one fold with one seed, and the folder where it lives."
     spec:dict            # resolved: slots, products, labels, versions, pin
     fold:Fold
-    device:str="cpu"     # another kind of device rounds differently, so its trials are its own
+    device:str="cpu"     # another kind of device rounds differently, so its trials are kept apart
     scratch:Path=SCRATCH # where trials live
 
     @property
@@ -108,17 +108,17 @@ class Trial:
     def checkpoint(self) -> Path: return self.folder/"checkpoint.pt"
 
     def is_done(self) -> bool: return self.result.is_dir()
-    def card(self) -> dict: return read_json(self.result/"card.json")       # what it says of itself
+    def card(self) -> dict: return read_json(self.result/"card.json")       # its description
     def cost(self) -> dict: return read_json(self.result/"cost.json")       # parameters and seconds
     def history(self) -> list: return read_json(self.result/"history.json") # one mapping an epoch
     def predictions(self, side="test") -> pd.DataFrame: return pd.read_parquet(self.result/f"{side}.parquet")
 
 # %% ../nbs/02_layout.ipynb #spec-of
 def spec_of(config, fold:str) -> dict:
-    "What a resolved configuration trains on a fold."
+    "The specification that a resolved configuration trains on a fold."
     return config["folds"][fold]["trial"] if "folds" in config else config["trial"]
 
-def slots_of(config) -> list: # one mapping, or one a fold
+def slots_of(config) -> list: # one mapping, or one per fold
     "The slots of a resolved configuration."
     return [part["trial"]["slots"] for part in config.get("folds", {"": config}).values()]
 
@@ -153,11 +153,11 @@ class Place:
     def attempts(self) -> Path: return self.pipeline/"tried.csv"
 
     def utterances(self) -> pd.DataFrame:
-        "One row an utterance, as the preparation left them."
+        "One row per utterance, as the preparation wrote them."
         return pd.read_parquet(self.work/"utterances.parquet")
 
     def folds(self, seeds=None) -> list: # of `Fold`
-        "The splits, checked against their hash; with `seeds`, only those below."
+        "The splits, checked against their hash; with `seeds`, only those of smaller seeds."
         made = read_folds(self.work/"folds.json")
         return [f for f in made if seeds is None or f.seed < seeds]
 
@@ -166,10 +166,8 @@ class Place:
         found = [b for b in BRANCHES if (self.configs/b/f"{name}.yaml").is_file()]
         if found: return found[0]
         known = sorted(p.stem for p in self.configs.glob("*/*.yaml"))
-        raise ValueError(
-            f"there is no configuration of {name!r} in {self.configs}; run the resolve stage (`dvc "
-            "repro`); known: "
-            f"{known}")
+        raise ValueError(f"there is no configuration of {name!r} in {self.configs}; "
+                         f"run the resolve stage (`dvc repro`); known: {known}")
 
     def configuration(self, name) -> dict:
         "The resolved configuration of a strategy or of a stack."
@@ -194,19 +192,19 @@ class Place:
     def weights(self, name) -> Path: return self.work/self.branch(name)/"weights"/name
 
     def weights_of(self, name, fold) -> Path:
-        "The weights of one trial, their card beside them."
+        "Path of the weights of one trial; their card lies beside them."
         return self.weights(name)/f"fold-{fold.fold}_seed-{fold.seed}.safetensors"
 
     def parameter_count(self, name) -> int:
-        "Parameters of the first trained model of a strategy, shared ones once."
+        "Number of parameters of a strategy's first trained model, with shared ones counted once."
         return read_json(min(self.weights(name).glob("*.json")))["parameters"]
 
     def table(self, name, what) -> Path:
         "Where a strategy's `predictions`, `validation` predictions or `history` lie."
         return self.work/self.branch(name)/what/f"{name}.parquet"
 
-    def tables(self, names, what="predictions") -> dict: # name to table; what was left out is absent
-        "Tables of what was trained, in the order of `names`."
+    def tables(self, names, what="predictions") -> dict: # name to table; untrained names are absent
+        "Tables of the trained strategies and stacks, in the order of `names`."
         paths = {p.stem: p for b in BRANCHES for p in (self.work/b/what).glob("*.parquet")}
         found = {name: pd.read_parquet(paths[name]) for name in names if name in paths}
         return {name: table for name, table in found.items() if len(table)}
@@ -225,7 +223,7 @@ class Place:
                 "from the root of the repository")
         return found
 
-    def costs(self) -> dict: # name to what was measured; empty where nothing was
+    def costs(self) -> dict: # name to measurements; empty if there are none
         "What `merhan costs` measured of the strategies."
         path = Path("costs")/f"{self.corpus}.json"
         return read_json(path) if path.is_file() else {}
@@ -236,18 +234,18 @@ class Place:
 
 # %% ../nbs/02_layout.ipynb #write-configs
 def write_configs(configs, folder):
-    "One YAML file a strategy; a strategy that is gone leaves none behind."
+    "Write one YAML file per strategy, and remove those of strategies that no longer exist."
     remove(folder)
     for name, config in configs.items(): write_yaml(config, Path(folder)/f"{name}.yaml")
 
 def write_metrics(metrics, corpus):
-    "One JSON file a model; a model that is gone leaves none behind."
+    "Write one JSON file per model, and remove those of models that no longer exist."
     target = Place(corpus).metrics_folder
     for stale in target.glob("*.json"): stale.unlink()
     for name, content in metrics.items(): write_json(content, target/f"{name}.json")
 
 def write_empty(corpus, name):
-    "The tables of a strategy that was left out: none of them has a row."
+    "Write the tables of a strategy that was left out, without any rows."
     place = Place(corpus)
     for what in ("predictions", "validation", "history"):
         write_table(pd.DataFrame(dict(fold=[], seed=[])), place.table(name, what))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PRELOAD', 'NUMBER', 'run_lesson', 'code_cells', 'failure', 'outputs_of', 'run_lessons', 'with_outputs',
-           'renew_lessons', 'notebook_text', 'library', 'differs', 'texts_of', 'stale_cells']
+           'renew_lessons', 'notebook_text', 'library', 'differs', 'is_close', 'texts_of', 'stale_cells']
 
 # %% ../nbs/64_lessons.ipynb #imports
 import json, os, re, traceback
@@ -39,7 +39,7 @@ def run_lesson(path) -> tuple: # outputs, a list for each code cell; what failed
             if not result.success: return made, failure(path, cell, result)
             made.append(outputs_of(shown))
     finally:
-        get_reusable_executor().shutdown(kill_workers=True) # joblib's, which would live on for minutes
+        get_reusable_executor().shutdown(kill_workers=True) # joblib's workers would live on for minutes
     return made, None
 
 def code_cells(path) -> list:
@@ -53,7 +53,7 @@ def failure(path, cell, result) -> str:
     return f"{Path(path).name}, the cell that begins {''.join(cell['source'])[:80]!r}:\n{trace}"
 
 def outputs_of(shown) -> list:
-    "What a cell printed and displayed, as a notebook has it."
+    "What a cell printed and displayed, in notebook format."
     made = []
     if shown.stdout: made.append(dict(name="stdout", output_type="stream", text=shown.stdout))
     for rich in shown.outputs: made.append(dict(data=dict(rich.data), metadata={}, output_type="display_data"))
@@ -78,7 +78,7 @@ def with_outputs(content, outputs) -> dict:
     return content | dict(cells=cells)
 
 def renew_lessons(paths, jobs=2):
-    "Run lessons and write their outputs into them; a lesson that fails is an error, and stays as it was."
+    "Run lessons and write their outputs into them; a lesson that fails stays as it was and raises an error."
     found = run_lessons(paths, jobs)
     for path, (outputs, error) in found.items():
         if error: continue
@@ -98,7 +98,7 @@ def library() -> list: # of paths
 # %% ../nbs/64_lessons.ipynb #number
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+\.?\d*(?:e[-+]?\d+)?")
 
-def differs(old, new, relative=.02, absolute=.02) -> str|None: # what differs; None: nothing
+def differs(old, new) -> str|None: # what differs; None: nothing
     "Compare the outputs of a cell with committed ones."
     kinds = lambda outputs: [sorted(o.get("data", {"stdout": 0})) for o in outputs]
     if kinds(old) != kinds(new): return f"it showed {kinds(old)} and shows {kinds(new)}"
@@ -106,9 +106,15 @@ def differs(old, new, relative=.02, absolute=.02) -> str|None: # what differs; N
         for text_before, text_after in zip(texts_of(before), texts_of(after)):
             if NUMBER.sub("#", text_before) != NUMBER.sub("#", text_after):
                 return f"{text_before!r} became {text_after!r}"
-            for x, y in zip(map(float, NUMBER.findall(text_before)), map(float, NUMBER.findall(text_after))):
-                if abs(x - y) > absolute + relative * abs(x): return f"{x} became {y} in {text_after[:200]!r}"
+            for x, y in zip(NUMBER.findall(text_before), NUMBER.findall(text_after)):
+                if not is_close(x, y): return f"{x} became {y} in {text_after[:200]!r}"
     return None
+
+def is_close(x:str, y:str, relative=.02) -> bool:
+    "Whether two printed numbers agree within two per cent and two units of their last decimal."
+    decimals = len(x.partition("e")[0].partition(".")[2])
+    unit = 2 * 10. ** -decimals if decimals else 0.
+    return abs(float(x) - float(y)) <= relative * abs(float(x)) + unit + 1e-6
 
 def texts_of(output) -> list:
     "The texts of an output; a figure has none."
@@ -119,11 +125,10 @@ def texts_of(output) -> list:
     ]
 
 def stale_cells(path, outputs) -> list: # of messages
-    "Cells whose committed outputs are not what they show."
+    "Cells whose committed outputs differ from what they now show."
     messages = []
     for cell, new in zip(code_cells(path), outputs):
         difference = differs(cell["outputs"], new)
         if difference: messages.append(
-            f"{Path(path).name}, the cell that begins {''.join(cell['source'])[:60]!r}: "
-            f"{difference}")
+            f"{Path(path).name}, the cell that begins {''.join(cell['source'])[:60]!r}: {difference}")
     return messages

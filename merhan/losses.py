@@ -28,7 +28,7 @@ def weighted_cross_entropy_loss(
     targets,       # class indices [batch]
     class_weights, # [classes]
 ):
-    "Cross-entropy in which each class has its weight (specification, Weighted Loss Function)."
+    "Cross-entropy with one weight per class (specification, Weighted Loss Function)."
     return nn.CrossEntropyLoss(weight=class_weights)(outputs, targets)
 
 # %% ../nbs/30_losses.ipynb #weightedcrossentropy
@@ -46,7 +46,7 @@ class WeightedCrossEntropy(Loss):
 
 @loss
 def weighted_cross_entropy(
-    power:float=1., # of the inverse class frequency; 0 weighs all alike
+    power:float=1., # exponent of the inverse class frequency; 0 weights all alike
 ):
     """Cross-entropy with inverse class frequencies of the training side as weights
     (specification, Weighted Loss Function; King and Zeng 2001)."""
@@ -72,7 +72,7 @@ class ModalityHeads(Auxiliary):
         return {f"{name}_head": nn.Linear(hidden_dim, num_classes) for name in self.weights}
 
     def opinions(self, model) -> dict: # modality to logits
-        "What each head makes of the encoders' last states."
+        "Each head's logits for the encoders' latest states."
         blocks, made = dict(model.named_children()), {}
         for name in self.weights:
             states, real = model.encoded[name]
@@ -92,6 +92,6 @@ def modality_heads(
     audio:float=.3, # weight of the audio head's loss
     text:float=.3,  # weight of the text head's loss
 ):
-    """A separate loss for each modality beside the joint one (specification, Modality-Specific Loss;
+    """A separate loss for each modality, added to the joint one (specification, Modality-Specific Loss;
     Wang et al. 2020, gradient blending)."""
     return ModalityHeads(audio=audio, text=text)

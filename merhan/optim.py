@@ -33,7 +33,7 @@ def discriminative(
     weight_decay:float=WEIGHT_DECAY, # decoupled
     encoders:float=.1,               # factor for both encoders
     classifier:float=10.,            # factor for the classifier
-    text:float|None=None,            # factor for the text encoder; None: that of both
+    text:float|None=None,            # factor for the text encoder; None: `encoders`
 ):
     """AdamW with a learning rate for each part of the network (specification, Discriminative Fine-Tuning;
     Howard and Ruder 2018; a slow modality after Wang et al. 2020)."""
@@ -49,7 +49,7 @@ def discriminative(
 
 # %% ../nbs/31_optim.ipynb #epochschedule
 class EpochSchedule(Listener):
-    "A PyTorch scheduler that steps after each epoch; one that waits for a plateau is told the validation loss."
+    "A PyTorch scheduler, stepped after each epoch; `ReduceLROnPlateau` receives the validation loss."
     def __init__(self, scheduler): self.scheduler = scheduler
 
     def after_epoch(self, run):
@@ -61,7 +61,7 @@ class EpochSchedule(Listener):
 
 @schedule
 def reduce_on_plateau(
-    factor:float=0.5, # by which the rate shrinks
+    factor:float=0.5, # what the rate is multiplied by
     patience:int=5,   # epochs without improvement
 ):
     "Smaller steps when the validation loss stalls (specification, Training Process)."
@@ -71,7 +71,7 @@ def reduce_on_plateau(
 @schedule
 def cosine_warm_restarts(
     period:int=5,   # epochs until the first restart
-    multiply:int=2, # each period is so many times as long as the last
+    multiply:int=2, # length of each period relative to the last
 ):
     "SGDR: cosine annealing with warm restarts (Loshchilov and Hutter 2017, eq. 5)."
     return lambda optimizer: EpochSchedule(CosineAnnealingWarmRestarts(optimizer, T_0=period, T_mult=multiply))

@@ -39,12 +39,12 @@ def checked_keys(content, file):
 
 # %% ../nbs/05_params.ipynb #params-path
 def params_path(corpus:str) -> Path:
-    "Where the parameters of a corpus stand."
+    "The parameter file of a corpus."
     own = Place(corpus).pipeline/"params.yaml"
     return own if own.is_file() else Path("params.yaml")
 
 def read_params(corpus:str) -> dict:
-    "All parameters of a corpus; `{corpus}` in a strategy's arguments becomes its name."
+    "All parameters of a corpus; `{corpus}` in a strategy's arguments becomes the corpus's name."
     path = params_path(corpus)
     params, own = checked_keys(read_yaml("params.yaml"), "params.yaml"), {}
     if path != Path("params.yaml"):
@@ -53,8 +53,7 @@ def read_params(corpus:str) -> dict:
         params = params | own | dict(baseline=params["baseline"], protocol=protocol)
     if params["corpus"]["name"] != corpus:
         raise ValueError(
-            f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: "
-            f"{known_corpora()}")
+            f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
     stacks, simple = params.get("stacks") or {}, params.get("simple") or []
     check_names(params.get("only") or [], params["strategies"], path, "only")
     check_names(simple, {"baseline": {}} | stacks, path, "simple")
@@ -66,12 +65,11 @@ def read_params(corpus:str) -> dict:
     return params | dict(own_baseline=own.get("baseline") or {}, strategies=strategies, stacks=stacks, simple=simple)
 
 def check_names(names, known, path, part):
-    "Raise where a list names an entry that is not there."
+    "Raise if `names` has an entry that is not in `known`."
     strange = [name for name in names if name not in known]
     if strange:
         raise ValueError(
-            f"{path} names, or takes over from params.yaml, {strange[0]!r} under {part}; there are "
-            f"{sorted(known)}")
+            f"{path} names, or takes over from params.yaml, {strange[0]!r} under {part}; there are {sorted(known)}")
 
 def with_name(value, corpus):
     "Nested values with the corpus's name in place of `{corpus}`."
@@ -95,15 +93,15 @@ def group_of(params, name) -> str:
     return params["strategies"].get(name, {}).get("group", "simple model")
 
 # %% ../nbs/05_params.ipynb #about
-ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired") # what is no option of the reader
+ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired") # keys that are not options of the reader
 
 def caveat_of(corpus) -> str:
-    "What a reader has to know before believing a figure on this corpus."
+    "What one has to know before believing a figure on this corpus."
     return read_params(corpus)["corpus"].get("caveat") or "The corpus decides what its figures mean."
 
 # %% ../nbs/05_params.ipynb #read-machine
 def read_machine(corpus) -> dict: # parallel, device, tensorboard
-    "Where and how many at a time trials run, and whether they log."
+    "Where trials run, how many at a time, and whether they log."
     found = dict(parallel={}, device="auto", tensorboard=False)
     for path in (Path("params.yaml"), Place(corpus).pipeline/"params.yaml"):
         if path.is_file(): found |= {k: v for k, v in read_yaml(path).items() if k in found}

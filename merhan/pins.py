@@ -54,7 +54,7 @@ def names_in(text) -> frozenset:
     return frozenset(node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name))
 
 def sort_out(value, data, objects):
-    "Split a value into plain data and the package's own functions and classes, through containers."
+    "Add the plain data in a value to `data`, and the package's functions and classes in it to `objects`."
     if isinstance(value, Slot): return
     if isinstance(value, PLAIN):
         data.append(value)

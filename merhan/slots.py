@@ -24,16 +24,16 @@ from torch.utils.checkpoint import checkpoint
 class Slot(dict):
     "A named place in the assembly, and the components that fit it."
     def __init__(self,
-        name:str,         # how configurations call it
+        name:str,         # its name in configurations
         purpose:str,      # what a component here decides
-        owes:type=object, # base class of what its components give
+        owes:type=object, # base class of what its components return
         chain:bool=False, # whether it holds any number of components, in order, instead of exactly one
     ):
         super().__init__()
         self.name, self.purpose, self.owes, self.chain = name, purpose, owes, chain
 
     def __call__(self, component):
-        "Register `component`; only a notebook at work may redefine a name that the package has."
+        "Register `component`; a notebook may redefine a name, but a second module of the package may not."
         name, home = component.__name__, component.__module__
         known = self[name].__module__ if name in self else home
         if known != home and known.startswith("merhan.") and home.startswith("merhan."):
@@ -42,7 +42,7 @@ class Slot(dict):
         return component
 
     def arguments(self, name, given):
-        "All arguments of component `name`, defaults included; an unknown name lists the choices."
+        "All arguments of component `name`, defaults included; for an unknown name, the error lists the choices."
         if name not in self:
             raise ValueError(f"slot {self.name!r} has no component {name!r}; choose from {sorted(self)}")
         known, given = inspect.signature(self[name]).parameters, given or {}
@@ -64,7 +64,7 @@ class Slot(dict):
         return {name: self.arguments(name, given) for name, given in spec.items()}
 
     def patch(self, spec, delta):
-        "`spec` changed by `delta`; a component that is swapped in takes over arguments of the same name."
+        "`spec` changed by `delta`; a component that replaces another inherits its arguments of the same name."
         kept = spec if self.chain else {k: v for k, v in spec.items() if k in delta}
         inherited = {}
         if not self.chain and not kept:
@@ -81,40 +81,39 @@ class Slot(dict):
         return self.check(changed)
 
     def gives(self, name) -> type:
-        "The class of what a component gives, as its signature declares it; the base class where it declares none."
+        "The class that a component's signature says it returns, or the slot's base class if it says nothing."
         declared = inspect.signature(self[name]).return_annotation
         return declared if isinstance(declared, type) and issubclass(declared, self.owes) else self.owes
 
     def build(self, spec):
-        "The components named in `spec`, made with their arguments: one, or a list for a chain."
+        "The components named in `spec`, called with their arguments: one result, or a list for a chain."
         made = [self.accepted(name, self[name](**given)) for name, given in spec.items()]
         return made if self.chain else made[0]
 
     def accepted(self, name, made):
-        "`made`, if it is what this slot asks for; a plain function becomes one where its base class is `Called`."
+        "`made`, checked against the base class; a plain function is wrapped first if that class is a `Called`."
         made = wrapped(made, self.owes)
         if is_a(made, self.owes): return made
         found = made if isinstance(made, type) else type(made)
         raise ValueError(
-            f"{self.name}.{name} gives {found.__name__}, which is no {self.owes.__name__}: "
-            f"{self.owes.__doc__}")
+            f"{self.name}.{name} gives {found.__name__}, which is no {self.owes.__name__}: {self.owes.__doc__}")
 
 def wrapped(made, owes):
-    "A plain function as a component of class `owes`, where that class wraps functions; anything else as it is."
+    "A plain function wrapped in class `owes`, if that class wraps functions; anything else unchanged."
     return owes(made) if inspect.isfunction(made) and issubclass(owes, Called) else made
 
 def class_of(made) -> type:
-    "The class of a component that gives a class, perhaps with arguments bound."
+    "The class itself, if `made` is a class with arguments bound; anything else unchanged."
     return made.func if isinstance(made, partial) else made
 
 def is_a(made, owes) -> bool:
-    "Whether something is an instance of `owes`, or a class of that kind whose sizes are still to come."
+    "Whether `made` is an instance of `owes`, or a subclass that the model will instantiate with its sizes."
     made = class_of(made)
     return issubclass(made, owes) if isinstance(made, type) else isinstance(made, owes)
 
 # %% ../nbs/01_slots.ipynb #as-declared
 def as_declared(value, kind, where):
-    "`value` as the number that its signature declares; a tuple becomes the list that YAML has."
+    "`value` as a number, if the signature declares one; a tuple becomes a list, because YAML has no tuples."
     if isinstance(value, tuple): return list(value)
     if isinstance(value, str) and value.startswith("$"): return value
     if kind not in (int, float) or isinstance(value, bool) or value is None: return value
@@ -128,51 +127,51 @@ def as_declared(value, kind, where):
 
 # %% ../nbs/01_slots.ipynb #called
 class Called:
-    "A component that is one function, and keeps nothing between its calls."
+    "A component that is one function and keeps no state between calls."
     def __init__(self, call): self.call = call
     def __call__(self, *given): return self.call(*given)
-    def fit(self, turns, num_classes): "Learn what must be known of the training side, once, before training."
+    def fit(self, turns, num_classes): "Compute what it needs from the training side, once, before training."
     def state_dict(self) -> dict: return {} # what a checkpoint keeps
     def load_state_dict(self, state): pass
 
 # %% ../nbs/01_slots.ipynb #hearing
 class Hearing(Called):
-    "A function of a wave [samples] to frames [frame, channels]."
+    "A function from a wave [samples] to frames [frame, channels]."
     holds = "audio_features"
-    layers = 1 # hidden states of a pretrained encoder that lie side by side in a frame
+    layers = 1 # hidden states of a pretrained encoder, side by side in each frame
 
 class Reading:
-    "A function of a sentence to token states [token, channels]; its `tokens` names them."
+    "A function from a sentence to token states [token, channels]; `tokens` names the rows."
     holds = "text_states"
     layers = 1
     def __call__(self, sentence): raise NotImplementedError
-    def tokens(self, sentence) -> list: raise NotImplementedError # what the rows belong to
+    def tokens(self, sentence) -> list: raise NotImplementedError # one for each row
 
 class Normalisation:
     "A shift and scale of frames that is fitted on the training side."
     def fit(self, turns): raise NotImplementedError # returns itself
     def __call__(self, turns, originals=None): raise NotImplementedError
-    def state_dict(self) -> dict: raise NotImplementedError # tensors by names that start with `normaliser.`
+    def state_dict(self) -> dict: raise NotImplementedError # name to tensor; names start with `normaliser.`
     def load_state_dict(self, state): raise NotImplementedError
 
 class Variant(Called):
-    "A function of a wave or sentence and a generator that gives a changed copy."
+    "A function of a wave or sentence and a random generator; it returns a changed copy."
     slot = "features" # what it changes: waves (`features`) or sentences (`text`)
     replaces = False  # whether a copy takes the place of its turn
     def rows(self, label) -> list: raise NotImplementedError # which training turns get a copy
 
 class Augmentation(Called):
-    "A function of a training batch and a generator that gives a batch."
+    "A function of a training batch and a random generator; it returns a batch."
 
 class Sampler(Called):
-    "A function of the training turns and a generator that gives an epoch as a list of row numbers, one a batch."
+    "A function of the training turns and a random generator; it returns an epoch: row numbers for each batch."
 
 # %% ../nbs/01_slots.ipynb #encoder
 class Encoder(nn.Module):
-    "One modality to states: called with (given, real, need_weights), it gives states [B, T, D] and a map or None."
+    "One modality to states: (given, real, need_weights) to states [B, T, D] and an attention map or None."
     takes = "audio_features" # the field of a batch that it reads
     def encode(self, given, real, need_weights):
-        "States, which of them are data, and a map; an encoder whose states are not its inputs' overrides this."
+        "States, their mask, and a map; an encoder whose states are not one per input overrides this."
         states, weights = self(given, real, need_weights)
         return states, real, weights
 
@@ -183,10 +182,10 @@ class Pooling(nn.Module):
         self.channels = channels # of the vector
 
 class Recomputing(nn.Module):
-    "A module that can forget what its blocks computed, and compute it again in the backward pass."
+    "A module that can discard its blocks' activations and recompute them in the backward pass."
     checkpointing = False
     def computed(self, block, *inputs):
-        "What a block makes of its inputs; with checkpointing, in training, its inner values are not kept."
+        "The output of a block; with checkpointing, its activations are not kept in training."
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False)
         return block(*inputs)
@@ -205,33 +204,33 @@ class Fusion(Recomputing):
         self.width = pool.channels # of the vector that it gives
 
 class Network(Recomputing):
-    "The whole: batch inputs to logits [B, classes] and a dict of maps."
+    "The whole network: batch inputs to logits [B, classes] and a dict of maps."
     def effective(self) -> dict: raise NotImplementedError # slot to {argument: value} that really took effect
 
 # %% ../nbs/01_slots.ipynb #loss
 class Loss(Called):
-    "A function of logits and batch to a scalar."
+    "A function from logits and batch to a scalar."
 
 class Auxiliary:
     "A term added to the loss: called with (model, logits, batch), it gives a scalar."
-    def blocks(self, hidden_dim, num_classes) -> dict: return {} # name to a block that the model gets for it
+    def blocks(self, hidden_dim, num_classes) -> dict: return {} # name to a block that the model gets in addition
     def opinions(self, model) -> dict: return {} # name to logits of its own, reported at validation
-    def fit(self, turns, num_classes): "Learn what must be known of the training side, once, before training."
+    def fit(self, turns, num_classes): "Compute what it needs from the training side, once, before training."
     def __call__(self, model, logits, batch): raise NotImplementedError
 
 class OptimizerOf(Called):
-    "A function of the model that gives its optimizer."
+    "A function from the model to its optimizer."
 
 class Step(Called):
-    "A function of a run and a batch that makes one update and gives the loss, as a tensor."
+    "A function of a run and a batch; it makes one update and returns the loss as a tensor."
 
 class Loop(Called):
-    "A function of a run that goes through its epochs."
+    "A function of a run; it goes through the epochs."
 
 HOOKS = ("after_backward", "after_step", "after_epoch", "after_fit")
 
 class Listener:
-    "Told of a run when gradients are there, after an update, after an epoch, and in the end."
+    "Called after the backward pass, after each update, after each epoch, and at the end of a run."
     def after_backward(self, run): pass
     def after_step(self, run): pass
     def after_epoch(self, run): pass
@@ -240,11 +239,11 @@ class Listener:
     def load_state_dict(self, state): pass
 
     def hears(self) -> list:
-        "The hooks that it does not leave as they are."
+        "The hooks that it overrides."
         return [hook for hook in HOOKS if getattr(type(self), hook) is not getattr(Listener, hook)]
 
 class Schedule(Called):
-    "A function of the optimizer that gives a `Listener`, which moves the learning rate."
+    "A function from the optimizer to a `Listener` that changes the learning rate."
 
 # %% ../nbs/01_slots.ipynb #attentionsettings
 @dataclass(frozen=True)
@@ -252,7 +251,7 @@ class AttentionSettings:
     "Settings that hold for every attention block."
     heads:int=1      # must divide the hidden size
     dropout:float=0. # share of attention weights dropped in training
-    fused:bool=False # the fused kernel wherever no map is asked for
+    fused:bool=False # use the fused kernel wherever no map is requested
 
 features      = Slot("features",      "wave to frames, stored once", Hearing)
 text = Slot("text", "sentence to token states, or to tokens for an encoder inside the network", Reading)
@@ -324,7 +323,7 @@ def referred(value, config, where):
 
 # %% ../nbs/01_slots.ipynb #disagreement
 def disagreement(baseline, deltas):
-    "Raise where two deltas swap one slot, or set one argument."
+    "Raise if two deltas swap the same slot or set the same argument."
     swapped, edited, removed = {}, set(), set()
     for delta in deltas:
         for name, change in delta.items():
@@ -350,7 +349,7 @@ def check_swap(name, change, swapped):
     swapped[name] = components
 
 def check_removal(name, part, given, edited, removed):
-    "Raise where one delta removes a component that another sets; note what this one removes."
+    "Raise if one delta removes a component that another sets; add to `removed` what this one removes."
     is_edited = any(spot[:2] == (name, part) for spot in edited)
     if (name, part) in removed or (given is None and is_edited):
         raise ValueError(f"of two strategies of one stack one removes {name}.{part}, which the other sets")

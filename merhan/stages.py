@@ -44,9 +44,7 @@ def run_stage(
                 extra_arguments=["--IPKernelApp.log_level=40"])
         except papermill.PapermillExecutionError as error:
             raise SystemExit(
-                f"stage {name} failed: "
-                f"{error.ename}: "
-                f"{error.evalue}\n"
+                f"stage {name} failed: {error.ename}: {error.evalue}\n"
                 f"Its partial execution, with the traceback, is in {failed}") from None
     executed = nbformat.read(failed, as_version=4)
     effective = json.loads(executed.cells.pop().outputs[0].text)
@@ -65,12 +63,11 @@ def prepared(notebook, parameters, name):
     return notebook
 
 def check_parameters(notebook, parameters, name):
-    "Raise where a notebook has no `parameters` cell, or not these names in it."
+    "Raise if a notebook has no `parameters` cell, or if that cell lacks one of these names."
     tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     if not tagged and parameters:
         raise SystemExit(
-            f"{name} has no cell tagged `parameters`; without it every run would use the defaults, "
-            "silently")
+            f"{name} has no cell tagged `parameters`; without it every run would use the defaults, silently")
     known = [
         n.id
         for cell in tagged[:1]
@@ -82,7 +79,7 @@ def check_parameters(notebook, parameters, name):
 
 # %% ../nbs/62_stages.ipynb #shown-progress
 class shown_progress:
-    "While it lasts, what progress bars write to `MERHAN_PROGRESS` appears on this process's stderr."
+    "A context in which this process's stderr shows what progress bars write to `MERHAN_PROGRESS`."
     def __enter__(self):
         self.path, self.is_over = SCRATCH/f"progress-{os.getpid()}", threading.Event()
         self.path.write_text("")
@@ -107,7 +104,7 @@ class shown_progress:
 
 # %% ../nbs/62_stages.ipynb #normal-form
 def normal_form(notebook):
-    "The executed notebook without anything that two executions of the same code do not share."
+    "The executed notebook without anything that differs between two executions of the same code."
     for number, cell in enumerate(notebook.cells):
         cell.id = f"c{number:03d}"
         cell.metadata = {k: v for k, v in cell.metadata.items() if k == "tags"}
@@ -117,7 +114,7 @@ def normal_form(notebook):
     return notebook
 
 def normalise_output(output):
-    "Take out of an output what another execution would have otherwise."
+    "Remove from an output whatever would differ in another execution."
     output.get("metadata", {}).clear()
     if "text" in output: output["text"] = stable(output["text"])
     for kind, data in output.get("data", {}).items():

@@ -12,7 +12,7 @@ from .slots import Step, step
 
 # %% ../nbs/32_step.ipynb #objective
 def objective(run, logits, batch):
-    "The loss with its auxiliary terms."
+    "The loss plus its auxiliary terms."
     return run.loss(logits, batch) + sum(term(run.model, logits, batch) for term in run.auxiliary)
 
 @step
@@ -39,7 +39,7 @@ class MixedPrecision(Step):
         self.scaler = torch.amp.GradScaler(enabled=dtype == "fp16" and torch.cuda.is_available())
 
     def __call__(self, run, batch):
-        device, optimizer = run.accelerator.device.type, run.optimizer.optimizer # accelerate's, and the one it wraps
+        device, optimizer = run.accelerator.device.type, run.optimizer.optimizer # the optimizer that accelerate wraps
         if self.dtype == "fp16" and device == "cpu": raise ValueError("fp16 needs a GPU; on a CPU take bf16")
         with torch.autocast(device, DTYPES[self.dtype], enabled=self.dtype != "fp32"):
             logits, _ = run.model(**batch.inputs, need_weights=False)
@@ -58,7 +58,7 @@ class MixedPrecision(Step):
 
 @step
 def mixed_precision(
-    dtype:str="bf16", # `bf16`, `fp16` (GPU only), or `fp32`, which changes nothing
+    dtype:str="bf16", # `bf16`, `fp16` (GPU only), or `fp32`, which equals the plain step
 ):
     """One update with a forward pass in sixteen bits (specification, Mixed Precision Training;
     Micikevicius et al. 2018)."""

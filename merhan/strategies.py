@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+import merhan.trial # noqa: F401 (components register themselves)
 from .metrics import mean_recall
 from .slots import SLOTS, compose
 
 # %% ../nbs/40_strategies.ipynb #baseline-of
 def baseline_of(params) -> dict: # slot to {component: arguments}
-    "The baseline of a corpus, every default spelled out."
+    "The baseline of a corpus, with every default spelled out."
     return compose(params["baseline"], params.get("own_baseline") or {})
 
 # %% ../nbs/40_strategies.ipynb #strategy
@@ -30,7 +31,7 @@ class Strategy:
     delta:dict=field(default_factory=dict) # slot to {component: arguments}
 
 def checked_entry(name, entry, known):
-    "An entry of `params.yaml`, or an error that says what is wrong with it."
+    "Return an entry of `params.yaml`, or raise an error that says what is wrong with it."
     if not name.isidentifier():
         raise ValueError(f"strategy {name!r} should be snake_case: '-' and '@' mean something to DVC")
     strange = sorted(set(entry) - set(known))
@@ -50,7 +51,7 @@ def read_strategies(params:dict) -> dict: # name to `Strategy`
     return made
 
 def checked_compose(where, baseline, *deltas) -> dict:
-    "The composed configuration; an error says `where` it was asked for."
+    "The composed configuration; an error names `where` the deltas come from."
     try:
         return compose(baseline, *deltas)
     except ValueError as error:
@@ -64,11 +65,11 @@ class Stack:
     why:str              # the expected effect, one sentence
     source:str           # paper, or 'ours'
     stack:tuple=()       # names of strategies, always all of them
-    helped:tuple=()      # groups of strategies, of which those stay that helped
+    helped:tuple=()      # groups of strategies; those that helped become members
     after:str|None=None  # a stack whose members come first
 
 def read_stacks(params:dict) -> dict: # name to `Stack`
-    "The stacks of `params.yaml`, each checked: members and groups exist, and fixed members do not disagree."
+    "The stacks of `params.yaml`, each checked: members and groups exist, and fixed members do not conflict."
     strategies, base, made = read_strategies(params), baseline_of(params), {}
     for name, entry in (params.get("stacks") or {}).items():
         checked_entry(name, entry, ("why", "source", "stack", "helped", "after"))
@@ -79,7 +80,7 @@ def read_stacks(params:dict) -> dict: # name to `Stack`
     return made
 
 def check_stack(name, members, groups, after, strategies, above):
-    "Raise where a stack names what is not there, or says too much or too little."
+    "Raise if a stack names something unknown, or has too many or too few keys."
     if name in strategies: raise ValueError(f"{name!r} is a strategy and a stack")
     known = {s.group for s in strategies.values()}
     strange = [m for m in members if m not in strategies] + [g for g in groups if g not in known]
@@ -89,8 +90,7 @@ def check_stack(name, members, groups, after, strategies, above):
             f"{sorted(known)}")
     if bool(members) == bool(groups):
         raise ValueError(
-            f"stack {name!r} should have either `stack`, its members, or `helped`, the groups to choose "
-            "from")
+            f"stack {name!r} should have either `stack`, its members, or `helped`, the groups to choose from")
     if members and after: raise ValueError(f"stack {name!r} has fixed members, so it cannot come `after` another")
     if after and after not in above:
         raise ValueError(f"stack {name!r} comes after {after!r}, which is no stack above it")
@@ -98,7 +98,7 @@ def check_stack(name, members, groups, after, strategies, above):
 # %% ../nbs/40_strategies.ipynb #validated-gains
 def validated_gains(
     validation:dict, # strategy to its validation predictions: fold, seed, label, predicted
-    fold:str,        # whose validation sessions are asked
+    fold:str,        # whose validation sessions are used
 ) -> dict:           # strategy to (gain, standard error) in points of UA
     "How much each strategy gained over the baseline on the validation side of one fold."
     of_seeds = {name: accuracy_by_seed(table[table.fold == fold]) for name, table in validation.items()}
@@ -131,7 +131,7 @@ def members_of(stack, stacks, strategies, gains, baseline) -> list: # of strateg
     return members
 
 def can_join(delta, others, baseline) -> bool:
-    "Whether a delta shares no single slot with others, and composes with them."
+    "Whether a delta changes no single slot that the others change, and composes with them."
     single = lambda d: {slot for slot in d if not SLOTS[slot].chain}
     if any(single(delta) & single(other) for other in others): return False
     try:
@@ -141,7 +141,7 @@ def can_join(delta, others, baseline) -> bool:
     return True
 
 def compose_stack(stack, stacks, strategies, gains, baseline) -> dict: # fold to (members, slots)
-    "Members and configuration of a stack in every fold; where nothing helped, it is the baseline's."
+    "Members and configuration of a stack in every fold; where nothing helped, the baseline's configuration."
     made = {}
     for fold, gained in gains.items():
         members = members_of(stack, stacks, strategies, gained, baseline)

@@ -20,7 +20,7 @@ from .slots import SLOTS
 
 # %% ../nbs/37_trained.ipynb #trained
 class Trained:
-    "A trained model with what it needs to know: its configuration, classes, and the statistics of its input."
+    "A trained model with its configuration, its classes, and the statistics of its input."
     def __init__(self, weights): # path of a .safetensors file, its card beside it
         self.card = read_json(Path(weights).with_suffix(".json"))
         self.slots = self.card["config"]
@@ -41,7 +41,7 @@ class Trained:
     @torch.inference_mode()
     def __call__(self, frames, states):
         """Logits and attention maps of one turn;
-        where normalisation is by speaker, the turn is all that is known of its speaker."""
+        normalisation by speaker uses this turn alone, the only one known of its speaker."""
         holds = holds_of(self.slots)
         turn = Turns(["turn"], [frames], [states], torch.zeros(1, dtype=torch.long), ["speaker"], holds=holds)
         return self.model(**self.normalise(turn).batch([0]).inputs)

@@ -31,7 +31,7 @@ from .utterances import class_names
 
 # %% ../nbs/35_trial.ipynb #epochbatches
 class EpochBatches:
-    "The training side of a fold as batches, chosen anew whenever it is gone through."
+    "The training side of a fold as batches, drawn anew at each iteration."
     def __init__(self, turns, sampler): self.turns, self.sampler = turns, sampler
 
     def __iter__(self):
@@ -54,19 +54,19 @@ def fitted_normalisation(slots, load):
     return SLOTS["normalisation"].build(slots["normalisation"]).fit(load("train"))
 
 def normalised_sides(slots, load):
-    "The fitted normalisation, and with it both sides that training sees."
+    "The fitted normalisation, and both sides that training sees, normalised."
     normalise = fitted_normalisation(slots, load)
     return normalise, normalise(training_side(slots, load), load("train")), normalise(load("validation"))
 
 def inputs_of(turns) -> dict: # audio, text: channels; layers: hidden states side by side
-    "What the model has to know of its input."
+    "What the model must know about its input."
     return dict(audio=turns.audio[0].shape[1], text=turns.text[0].shape[1], layers=turns.layers)
 
 # %% ../nbs/35_trial.ipynb #outside-the-model
 OUTSIDE_THE_MODEL = ("sampler", "loss", "optimizer", "schedule", "step", "loop", "behaviour", "augment", "auxiliary")
 
 def assemble(slots, inputs, num_classes, seed, train, validation, **place):
-    "Trainer of a configuration, all slots built."
+    "The trainer of a configuration, with every slot built."
     set_seed(seed)
     made = {name: SLOTS[name].build(slots[name]) for name in OUTSIDE_THE_MODEL}
     for part in (made["loss"], *made["auxiliary"], *made["augment"]): part.fit(train, num_classes)
@@ -79,14 +79,14 @@ def assemble(slots, inputs, num_classes, seed, train, validation, **place):
     return trainer
 
 def effective_parameters(model, optimizer) -> dict: # slot to {argument: value}
-    "What network and optimizer really have, read back from them."
+    "The settings in effect, read back from network and optimizer."
     own = [group for group in optimizer.param_groups if group.get("factor", 1.) == 1.]
     group = own[0] if own else optimizer.param_groups[0]
     numbers = {k: v for k, v in group.items() if isinstance(v, (int, float)) and k != "factor"}
     return model.effective() | dict(optimizer=numbers)
 
 def check_effective(slots, effective):
-    "Raise where what took effect is not what the configuration asks for."
+    "Raise if a setting in effect differs from the configuration."
     for slot, found in effective.items():
         for component, asked in slots[slot].items():
             for name in asked.keys() & found.keys():
@@ -99,7 +99,7 @@ def fit_trial(
     load,        # function of a side (`train`, `validation`, `test`), and perhaps of a variant, that gives its `Turns`
     log=None,    # a folder for TensorBoard
 ):
-    "Train, predict, and store what came of it; a trial that is already done is left alone."
+    "Train, predict, and store the results; a finished trial is left alone."
     trial.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(trial.folder/"lock"):
         if trial.is_done(): return
@@ -120,7 +120,7 @@ def fit_trial(
             training_turns=len(train))
         store_trial(run, trial, normalise, dict(validation=validation, test=normalise(load("test"))), card, seconds)
 
-MADE_OF = ("products", "labels", "versions", "pin") # of a resolved trial, kept with its weights
+MADE_OF = ("products", "labels", "versions", "pin") # parts of a resolved trial that are stored with its weights
 
 # %% ../nbs/35_trial.ipynb #store-trial
 def store_trial(run, trial, normalise, sides, card, seconds):
@@ -132,17 +132,17 @@ def store_trial(run, trial, normalise, sides, card, seconds):
     with written(trial.result) as partial:
         partial.mkdir()
         for name, turns in sides.items():
-            predictions(run, turns, card["classes"]).to_parquet(partial / f"{name}.parquet", index=False)
+            predictions(run, turns, card["classes"]).to_parquet(partial/f"{name}.parquet", index=False)
         save_file(weights_of(model, normalise), partial/"weights.safetensors")
         (partial/"history.json").write_text(json.dumps(run.history))
-        (partial / "card.json").write_text(
+        (partial/"card.json").write_text(
             json.dumps(card | dict(weights_sha256=weights_sha256(model)), indent=1, default=str)
         )
         (partial/"cost.json").write_text(json.dumps(cost))
     trial.checkpoint.unlink(missing_ok=True)
 
 def weights_of(model, normalise):
-    "Weights of the model and statistics of its input, as safetensors wants them."
+    "Weights of the model and statistics of its input, in the form that safetensors needs."
     state = model.state_dict() | normalise.state_dict()
     return {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
 
@@ -159,12 +159,12 @@ def predictions(run, turns, names) -> pd.DataFrame: # utterance, label, predicte
 
 # %% ../nbs/35_trial.ipynb #stored-product
 def stored_product(work, name) -> Product:
-    "A product of a corpus: of the strategies, or of a stack that needs one more."
+    "A product of a corpus, from the folder of the strategies or, if only stacks need it, from theirs."
     own, of_stacks = Path(work)/"features"/name, Path(work)/"stacks/features"/name
     return Product(of_stacks if of_stacks.is_dir() and not own.is_dir() else own)
 
 def stored_sides(spec, fold, work):
-    "A function of a side of a fold, and perhaps of a variant, that gives its `Turns`; each is read once."
+    "A function that gives the `Turns` of a side of the fold, or of a variant of that side; each is read once."
     table = pd.read_parquet(Path(work)/"utterances.parquet")
     products = {what: stored_product(work, product["name"]) for what, product in spec["products"].items()}
     @cache
@@ -174,12 +174,11 @@ def stored_sides(spec, fold, work):
     return load
 
 def on_one_thread():
-    "Make what this process computes the same for any number of processes: one thread, deterministic kernels."
+    "Make results independent of the number of processes: one thread, deterministic kernels."
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # it costs a tenth of the time, and nothing here reads what it did not write
-    )
+    # filling costs a tenth of the time, and nothing here reads uninitialised memory
+    torch.utils.deterministic.fill_uninitialized_memory = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 def run_trial(trial:Trial, work, log=None) -> Trial:

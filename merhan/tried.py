@@ -42,24 +42,24 @@ def parsed(part) -> dict:
         raise ValueError(f"{part} is no JSON: {error}") from None
 
 def attempt_name(attempt) -> str:
-    "An attempt in a line: strategies by name, JSON deltas as `slot.component.argument=value`."
+    "An attempt in a line: strategies by name, JSON deltas as `component.argument=value`."
     names = []
     for part in (p for p in attempt.split(" + ") if p):
         names += settings(parsed(part)) if part.startswith("{") else [part]
     return ", ".join(names) or "the baseline as it was"
 
-def settings(delta) -> list: # of `slot.component.argument=value`
+def settings(delta) -> list: # of `component.argument=value`
     "What a delta sets."
     lines = []
     for slot, change in delta.items():
         for component, given in change.items():
-            values = [f"{slot}.{component}.{name}={json.dumps(value)}" for name, value in (given or {}).items()]
+            values = [f"{component}.{name}={json.dumps(value)}" for name, value in (given or {}).items()]
             lines += values or [f"{slot}={component}" if given is not None else f"without {slot}.{component}"]
     return lines
 
 # %% ../nbs/43_tried.ipynb #try-out
 def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
-    "Train an attempt on every fold and log what validation says; the test side is not looked at."
+    "Train an attempt on every fold and log its validation scores, without looking at the test side."
     params, place = read_params(corpus), Place(corpus)
     slots, turns = compose(baseline_of(params), *parts_of(attempt, read_strategies(params))), place.utterances()
     cards = {name: product_card(name, made_of, turns, place.work) for name, made_of in products_of(slots).items()}
@@ -73,15 +73,15 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     return log_attempt(place.attempts, name, why, gather(trials, turns, "validation"), gather_history(trials))
 
 def product_card(name, made_of, turns, work) -> dict:
-    "The card of a product; one that no strategy needs is made beside those of the stacks."
+    "The card of a product; a missing product is made in the folder of the stacks' products."
     if any(is_fresh(folder/name, made_of, turns) for folder in (work/"features", work/"stacks/features")):
         return stored_product(work, name).card
     slot, spec, variant = made_of
     return write_product(slot, spec, turns, work/"stacks/features", variant)
 
 def log_attempt(path, name, why, validation, history) -> dict: # the row
-    """Log what the trials of an attempt predicted on their validation sides, and when they were best;
-    a repetition replaces its row."""
+    """Log the validation scores of an attempt, and the mean of its trials' best epochs;
+    a repeated attempt replaces its row."""
     scores = pd.DataFrame([score(t) for _, t in validation.groupby(["fold", "seed"])])
     best = history.loc[history.groupby(["fold", "seed"]).validation_loss.idxmin()]
     row = dict(

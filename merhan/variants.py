@@ -19,7 +19,7 @@ from .utterances import SAMPLE_RATE
 
 # %% ../nbs/150_variants.ipynb #turnvariant
 class TurnVariant(Variant):
-    "A change of waves (`features`) or of sentences (`text`), and the classes it is for."
+    "A change of waves (`features`) or of sentences (`text`), and the classes whose turns it copies."
     def __init__(self, slot, classes, replace, change):
         super().__init__(change)
         if classes not in ("rare", "all"):
@@ -38,8 +38,8 @@ def unchanged(
     classes:str="rare",  # `rare` or `all`
     replace:bool=False,  # a copy takes the place of its turn
 ) -> TurnVariant:
-    """Turns of rare classes once more, as they are:
-    what every other variant has to beat (He and Garcia 2009, section 3.1)."""
+    """Unchanged copies of turns of rare classes:
+    the reference that every other variant has to beat (He and Garcia 2009, section 3.1)."""
     return TurnVariant("features", classes, replace, lambda wave, generator: wave)
 
 # %% ../nbs/150_variants.ipynb #noise
@@ -60,7 +60,7 @@ def noise(
 # %% ../nbs/150_variants.ipynb #pitch
 @variants
 def pitch(
-    semitones:float=2., # at most so far up or down
+    semitones:float=2., # largest shift, up or down
     classes:str="rare", # `rare` or `all`
     replace:bool=False, # a copy takes the place of its turn
 ) -> TurnVariant:
@@ -85,7 +85,7 @@ def stretch(
 # %% ../nbs/150_variants.ipynb #synonyms
 @cache
 def synonyms(word:str) -> tuple:
-    "Single words of like meaning, in alphabetical order."
+    "Synonyms that are single words, in alphabetical order."
     names = {name.lower() for synset in thesaurus().synsets(word) for name in synset.lemma_names()}
     return tuple(sorted(s for s in names if s.isalpha() and s != word))
 
@@ -97,7 +97,7 @@ def thesaurus():
 
 @cache
 def valence(word:str) -> float:
-    "How positive or negative a word is in the VADER lexicon, from -4 to 4; 0 where it is not there."
+    "How positive or negative a word is in the VADER lexicon, from -4 to 4; 0 if it is not listed."
     return lexicon().get(word, 0.)
 
 @cache
@@ -113,17 +113,17 @@ STOPWORDS = frozenset("""
     was we were what when where which who why will with you your""".split())
 
 def split_words(sentence) -> list:
-    "Words at odd places, what stands between them at even ones."
+    "Words at odd places, the text between them at even ones."
     return re.split(r"([A-Za-z][A-Za-z']*)", sentence)
 
 def free_words(parts, protect, known=False) -> list:
-    "Places of the words that may change: no protected ones and, with `known`, only those that have a synonym."
+    "Places of the words that may change: unprotected ones and, with `known`, only those with a synonym."
     places = [i for i in range(1, len(parts), 2) if not (protect and abs(valence(parts[i].lower())) >= 1)]
     if not known: return places
     return [i for i in places if parts[i].lower() not in STOPWORDS and synonyms(parts[i].lower())]
 
 def drawn_places(places, share, total, generator) -> list:
-    "A share of the words, at least one, from the places that are free; of a share of zero, none."
+    "Places drawn for a `share` of `total` words: at least one, or none if the share is zero."
     count = min(len(places), max(1, round(share * total))) if share else 0
     return sorted(int(i) for i in generator.choice(places, count, replace=False)) if count else []
 

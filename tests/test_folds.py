@@ -1,6 +1,5 @@
 "No speaker is on two sides; statistics come from the training side; nothing of the test side reaches training."
 
-import json
 from dataclasses import replace
 
 import numpy as np

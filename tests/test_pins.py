@@ -4,7 +4,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from merhan.pins import ONLY_SHOW, reachable
+from merhan.pins import reachable
 from merhan.resolve import chosen_components, missing_weights, strategy_pin
 from merhan.slots import SLOTS, compose
 from merhan.trial import run_trial

@@ -1,6 +1,5 @@
 "Each entry composes, trains, and differs from the baseline; adding one takes an entry and nothing else."
 
-import json
 import math
 import re
 
@@ -15,6 +14,18 @@ from merhan.strategies import Strategy, baseline_of, read_strategies
 from merhan.trained import Trained
 from merhan.trial import run_trial
 
+SPEECH = dict(
+    hidden_size=8,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=16,
+    conv_dim=(8, 8),
+    conv_kernel=(10, 3),
+    conv_stride=(160, 2),
+    num_feat_extract_layers=2,
+    num_conv_pos_embeddings=4,
+    num_conv_pos_embedding_groups=2,
+)  # a speech encoder that is small enough
 SAME_HERE = {
     "emotion_tokens": "the few turns here hold no such expression",
     "gradient_clipping": "no gradient here is longer than one",
@@ -143,19 +154,7 @@ def test_a_local_folder_includes_a_speech_encoder(small, tmp_path):
     from safetensors.torch import load_file
     from transformers import Wav2Vec2FeatureExtractor, WavLMConfig, WavLMModel
 
-    sizes = dict(
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        conv_dim=(8, 8),
-        conv_kernel=(10, 3),
-        conv_stride=(160, 2),
-        num_feat_extract_layers=2,
-        num_conv_pos_embeddings=4,
-        num_conv_pos_embedding_groups=2,
-    )
-    WavLMModel(WavLMConfig(**sizes)).save_pretrained(tmp_path / "wavlm")
+    WavLMModel(WavLMConfig(**SPEECH)).save_pretrained(tmp_path / "wavlm")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "wavlm")
     delta = read_strategies(small["params"])["pretrained_audio"].delta
     frames = delta["features"]["pretrained"] | dict(model_name=str(tmp_path / "wavlm"))
@@ -164,20 +163,6 @@ def test_a_local_folder_includes_a_speech_encoder(small, tmp_path):
     assert inputs["audio"] == 3 * 8 and inputs["layers"] == 3
     learned = load_file(trial.result / "weights.safetensors")["audio_encoder.layer_weights"]
     assert learned.shape == (3,) and learned.abs().min() > 0
-
-
-SPEECH = dict(
-    hidden_size=8,
-    num_hidden_layers=2,
-    num_attention_heads=2,
-    intermediate_size=16,
-    conv_dim=(8, 8),
-    conv_kernel=(10, 3),
-    conv_stride=(160, 2),
-    num_feat_extract_layers=2,
-    num_conv_pos_embeddings=4,
-    num_conv_pos_embedding_groups=2,
-)
 
 
 def layers_moved(trial, prefix, before):
@@ -199,6 +184,7 @@ def test_a_speech_encoder_is_trained_end_to_end(small, tmp_path, trainable, expe
     encoder.save_pretrained(tmp_path / "wavlm")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "wavlm")
     speech = dict(model_name=str(tmp_path / "wavlm"), trainable_layers=trainable, pool=8)
-    trial = trained_from_a_folder(small, tmp_path / "trial", dict(features=dict(wave={}), audio_encoder=dict(speech=speech)))
+    delta = dict(features=dict(wave={}), audio_encoder=dict(speech=speech))
+    trial = trained_from_a_folder(small, tmp_path / "trial", delta)
     layers, others = layers_moved(trial, "audio_encoder.speech.encoder", encoder.state_dict())
     assert layers == expected and not others
