@@ -28,16 +28,21 @@ def run_lesson(path) -> tuple: # outputs, a list for each code cell; what failed
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output
     from merhan.figures import paper
-    shell, made = InteractiveShell.instance(), []
+    shell, made, results = InteractiveShell.instance(), [], []
+    shell.displayhook.write_output_prompt = lambda: None
+    shell.displayhook.write_format_data = lambda data, *more: results.append(data)
     shell.enable_gui = lambda *given, **named: None
     shell.run_line_magic("matplotlib", "inline")
     os.chdir(Path(path).parent)
     paper()
     try:
         for cell in code_cells(path):
-            with capture_output() as shown: result = shell.run_cell("".join(cell["source"]))
+            source = "".join(cell["source"])
+            shell.displayhook.quiet = lambda: source.rstrip().endswith(";")
+            with capture_output() as shown: result = shell.run_cell(source)
             if not result.success: return made, failure(path, cell, result)
-            made.append(outputs_of(shown))
+            made.append(outputs_of(shown, results))
+            results.clear()
     finally:
         get_reusable_executor().shutdown(kill_workers=True) # joblib's workers would live on for minutes
     return made, None
@@ -52,10 +57,12 @@ def failure(path, cell, result) -> str:
     trace = "".join(traceback.format_exception(error)[-4:])
     return f"{Path(path).name}, the cell that begins {''.join(cell['source'])[:80]!r}:\n{trace}"
 
-def outputs_of(shown) -> list:
-    "What a cell printed and displayed, in notebook format."
+def outputs_of(shown, results) -> list:
+    "What a cell printed, returned and displayed, in notebook format."
     made = []
-    if shown.stdout: made.append(dict(name="stdout", output_type="stream", text=shown.stdout))
+    if shown.stdout.strip(): made.append(dict(name="stdout", output_type="stream", text=shown.stdout))
+    for data in results:
+        made.append(dict(data=dict(data), metadata={}, output_type="execute_result", execution_count=None))
     for rich in shown.outputs: made.append(dict(data=dict(rich.data), metadata={}, output_type="display_data"))
     for output in made: normalise_output(output)
     return made
