@@ -80,12 +80,14 @@ def check_audio():
     import numpy as np, soundfile, tempfile
     from merhan.features import load_wave
     for suffix in ("wav", "flac", "ogg"):
-        path = Path(tempfile.mkdtemp())/f"tone.{suffix}"
-        try:
-            soundfile.write(path, np.sin(np.arange(16000) / 6), 16000)
-            yield f"audio, {suffix}", len(load_wave(path)) == 16000, "written and read", "reinstall soundfile"
-        except Exception as error:
-            yield f"audio, {suffix}", False, str(error), "reinstall soundfile"
+        with tempfile.TemporaryDirectory() as folder:
+            path = f"{folder}/tone.{suffix}"
+            try:
+                soundfile.write(path, np.sin(np.arange(16000) / 6), 16000)
+                is_good, found = len(load_wave(path)) == 16000, "written and read"
+            except Exception as error:
+                is_good, found = False, str(error)
+        yield f"audio, {suffix}", is_good, found, "reinstall soundfile"
 
 # %% ../nbs/72_command.ipynb #check-text-encoder
 def check_text_encoder():

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'PREDICTIONS', 'WEIGHTS', 'SPLITS', 'TURNS', 'TABLES', 'STAGES', 'WATCHED', 'HEAD', 'PLOTS', 'Stage',
-           'training', 'papers', 'stage_named', 'params_digest', 'stages_of', 'dvc_stage', 'located', 'applies_to',
-           'sources_of', 'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file', 'write_pipelines',
-           'expected_stages', 'dead_stages', 'prune_lock']
+           'training', 'papers', 'params_digest', 'stages_of', 'dvc_stage', 'located', 'applies_to', 'sources_of',
+           'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file', 'write_pipelines', 'expected_stages',
+           'dead_stages', 'prune_lock']
 
 # %% ../nbs/42_pipeline.ipynb #imports
 from dataclasses import dataclass
@@ -145,12 +145,6 @@ def papers() -> list: # of names of stages
     "The papers, in the order of reading."
     ordered = sorted(STAGES, key=lambda s: s.paper)
     return [s.name for s in ordered if s.paper]
-
-def stage_named(name) -> Stage:
-    "A stage of the table."
-    found = [s for s in STAGES if s.name == name]
-    if not found: raise ValueError(f"there is no stage {name!r}; there are {[s.name for s in STAGES]}")
-    return found[0]
 
 # %% ../nbs/42_pipeline.ipynb #params-digest
 def params_digest(params, notebook) -> str:

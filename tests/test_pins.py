@@ -24,9 +24,14 @@ def test_what_runs_is_pinned(name, resolved, toy_trial):
     outside = {
         f"{module}.{function}"
         for module, function in ran
-        if module != "merhan.slots" and not covered(f"{module}.{function}", pinned)
+        if not is_lookup(module, function) and not covered(f"{module}.{function}", pinned)
     }
     assert len(ran) > 30 and not outside, outside
+
+
+def is_lookup(module, function):
+    "What finds and builds components: how it does so changes no component."
+    return module == "merhan.slots" and function.split(".")[0] in ("Slot", "class_of", "is_a", "wrapped", "as_declared")
 
 
 def covered(name, pinned):

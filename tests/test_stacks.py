@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import merhan.trial
 from merhan.grid import gather, run_grid
-from merhan.params import read_entry
+from merhan.params import read_entry, read_params
 from merhan.strategies import Stack, baseline_of, members_of, read_strategies, validated_gains
 
 NAMES = ("baseline", "gated_fusion", "hierarchical_fusion", "balanced_sampler")
@@ -51,4 +51,6 @@ def test_poisoned_validation_labels_do_not(small, resolved, tmp_path, monkeypatc
 
 
 def test_every_stack_of_the_parameters_has_an_entry():
+    stacks = read_params("demo")["stacks"]
+    assert len(stacks) > 3 and all(read_entry("demo", name) == entry for name, entry in stacks.items())
     assert read_entry("demo", "stage_2_features")["after"] == "stage_1_training"
