@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .layout import BRANCHES, Place, remove, written
+from .layout import BRANCHES, COSTS, SELECTED, Place, write_csv, write_json, write_pin
 
 # %% ../nbs/72_command.ipynb #commands
 COMMANDS = {}
@@ -163,7 +163,7 @@ def pins(corpus):
     more = dict(features=sorted(needed_products(params)))
     for notebook in sorted(Path("nbs/pipeline").glob("*.ipynb")):
         lines = [stage_pin(notebook), params_digest(params, notebook.stem), *more.get(notebook.stem, [])]
-        with written(Place(corpus).work/"pins"/notebook.stem) as partial: partial.write_text("\n".join(lines) + "\n")
+        write_pin(corpus, notebook.stem, lines)
 
 @command("execute the page of every strategy", CORPUS)
 def pages(corpus):
@@ -174,7 +174,7 @@ def pages(corpus):
     place = Place(corpus)
     names = [name for branch in BRANCHES for name in place.names(branch)]
     if not names: raise ValueError(f"there is no configuration in {place.configs}; run the resolve stage (`dvc repro`)")
-    for page in (place.reports/"strategies").glob("*.ipynb"):
+    for page in place.pages("strategies"):
         if page.stem not in names: page.unlink()
     calls = [joblib.delayed(run)("page", corpus, name) for name in names]
     with joblib.parallel_config(backend="loky", n_jobs=-1):
@@ -188,7 +188,7 @@ def cards(corpus):
     place = Place(corpus)
     verdict = lambda content: content.get("against_baseline", {}).get("unweighted_accuracy", {}).get("verdict")
     chosen = [name for name, content in place.metrics().items() if name == "baseline" or verdict(content) == "helps"]
-    remove(place.reports/"cards")
+    for page in place.pages("cards"): page.unlink()
     run_stage("nbs/pipeline/data_card.ipynb", place.reports/"cards/data.ipynb", dict(corpus=corpus))
     for name in chosen:
         run_stage(
@@ -203,12 +203,11 @@ def selected(corpus, strategy):
     known = sorted(place.metrics())
     if strategy not in known: raise ValueError(
         f"there are no metrics of {strategy!r} on corpus {corpus}; choose `strategy` in params.yaml from {known}")
-    shutil.copyfile(place.metrics_folder/f"{strategy}.json", "metrics/selected.json")
-    Path("plots").mkdir(exist_ok=True)
-    place.predictions([strategy])[strategy][["label", "predicted"]].to_csv("plots/confusion.csv", index=False)
+    write_json(place.metrics()[strategy], SELECTED["metrics"])
+    write_csv(place.predictions([strategy])[strategy][["label", "predicted"]], SELECTED["confusion"])
     curves = ["train_loss", "validation_loss", "validation_ua"]
     history = place.tables([strategy], "history").get(strategy, pd.DataFrame(columns=["epoch", *curves]))
-    history.groupby("epoch")[curves].mean().round(4).reset_index().to_csv("plots/curves.csv", index=False)
+    write_csv(history.groupby("epoch")[curves].mean().round(4).reset_index(), SELECTED["curves"])
 
 # %% ../nbs/72_command.ipynb #pipelines
 @command("write the pipeline of every corpus, and prune their locks")
@@ -273,7 +272,7 @@ def costs(corpus, repeats):
     paper()
     figure, axis = plt.subplots(figsize=(PAGE, PAGE), layout="constrained")
     plot_costs(place.costs(), place.metrics(), axis)
-    figure.savefig(f"costs/{corpus}.svg")
+    figure.savefig(COSTS/f"{corpus}.svg")
     if torch.cuda.is_available(): write_gpu_costs()
 
 ATTEMPT = argument("attempt", help="strategies and JSON deltas joined by ' + '; empty: the baseline")
@@ -319,9 +318,8 @@ def compare(corpus, a, b):
     place, rules = Place(corpus), read_params(corpus)["verdicts"]
     tables = place.predictions([a, b])
     for name in (a, b):
-        known = sorted(p.stem for p in place.work.glob("*/predictions/*.parquet"))
         if name not in tables: raise ValueError(
-            f"there are no predictions of {name!r} on corpus {corpus}; trained here: {known}")
+            f"there are no predictions of {name!r} on corpus {corpus}; trained here: {place.tested()}")
     found = compared_pair(tables, a, b, rules["level"], rules["margin"])
     shared = found["runs"].columns
     for name in (a, b): print(f"{name:<24} UA {pooled_ua(tables[name][tables[name].seed.isin(shared)]):5.1f} %")

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from .augment import augmented
-from .layout import Place, write_json
+from .layout import COSTS, Place, write_json
 from .model import MERHAN
 from .progress import progress
 from .text import load_text_model
@@ -179,7 +179,7 @@ def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
     for name, cost in found.items():
         cost["train_seconds"] = round(cost["seconds_per_epoch"] * epochs[name], 3)
         if name in at_length: cost["at_length"] = at_length[name]
-    write_json(dict(sorted(found.items())), f"costs/{corpus}.json")
+    write_json(dict(sorted(found.items())), Place(corpus).costs_file)
 
 def measured_rounds(rounds, what, measure) -> list:
     "Rounds of names with the measurement of each, taken one after another in this order."
@@ -213,4 +213,4 @@ def write_gpu_costs(frames=(500, 1000), repeats=7):
             )
             rounds = [interleaved(WAYS, number, 1) for number in range(repeats)]
             found[f"{n}_frames"] = with_ratios(measured_rounds(rounds, f"GPU, {n} frames", measure))
-    write_json(found, "costs/gpu.json")
+    write_json(found, COSTS/"gpu.json")

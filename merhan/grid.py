@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .layout import SCRATCH, Place, write_json
+from .layout import SCRATCH, Place, fold_name, write_json
 from .params import read_machine
 from .progress import only_shows, progress
 from .trial import run_trial
@@ -122,6 +122,6 @@ def gather_weights(trials, target):
     target = Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for trial in trials:
-        name = f"fold-{trial.fold.fold}_seed-{trial.fold.seed}"
+        name = fold_name(trial.fold)
         shutil.copyfile(trial.result/"weights.safetensors", target/f"{name}.safetensors")
         write_json(trial.card() | dict(parameters=trial.cost()["parameters"]), target/f"{name}.json")

@@ -11,7 +11,7 @@ from itertools import count
 
 import pandas as pd
 
-from .layout import Place, digest, read_json
+from .layout import Place, digest
 from .metrics import METRICS
 from .params import DEMO
 
@@ -134,7 +134,7 @@ def provenance(
     place = Place(corpus)
     rows = {
         "code of this page": f"`{place.pin(stage)}`",
-        "splits": f"`{read_json(place.work / 'folds.json')['sha256'][:12]}`",
+        "splits": f"`{place.folds_digest()}`",
     }
     if models: rows |= trained_on(place, models)
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())

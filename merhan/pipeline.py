@@ -195,7 +195,7 @@ def located(path, params, each) -> str:
 
 def applies_to(path, params) -> bool:
     "Whether a corpus has what a path needs: measured costs, or stacks."
-    if path.startswith("costs/"): return Path(path.replace("CORPUS", params["corpus"]["name"])).is_file()
+    if path.startswith("costs/"): return Place(params["corpus"]["name"]).costs_file.is_file()
     return bool(params["stacks"]) or "/stacks" not in path
 
 # %% ../nbs/42_pipeline.ipynb #sources-of

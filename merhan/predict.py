@@ -10,18 +10,18 @@ import pandas as pd
 import torch
 
 from .features import load_wave
-from .layout import BRANCHES, Place, digest
+from .layout import Place, digest
 from .slots import SLOTS
 from .trained import Trained
 
 # %% ../nbs/70_predict.ipynb #load-trained
 def load_trained(corpus="demo", strategy="baseline") -> list: # of `Trained`, one per fold and seed
     "All trained models of a strategy or of a stack."
-    folders = [Place(corpus).work/branch/"weights"/strategy for branch in BRANCHES]
-    found = sorted(path for folder in folders for path in folder.glob("*.safetensors"))
+    found = Place(corpus).trained(strategy)
     if not found:
         raise ValueError(
-            f"there are no trained weights in {folders[0]}; `make repro` (or `dvc repro`) trains them"
+            f"there are no trained weights of {strategy!r} in {Place(corpus).work}; "
+            "`make repro` (or `dvc repro`) trains them"
         )
     return [Trained(path) for path in found]
 
@@ -33,15 +33,15 @@ def predict(
     "Class probabilities of a recording, averaged over models."
     if "text" in models[0].modalities and not sentence.strip():
         raise ValueError("MER-HAN hears and reads: give the words of the recording with --text")
-    given, made = dict(features=load_wave(recording), text=sentence), {}
+    raw, inputs = dict(features=load_wave(recording), text=sentence), {}
     def input_of(slot, model):
         "Make each kind of input once; the models of a stack may need different kinds."
         key = digest([slot, model.slots[slot]])
-        if key not in made: made[key] = SLOTS[slot].build(model.slots[slot])(given[slot])
-        return made[key]
-    found = [model(input_of("features", model), input_of("text", model)) for model in models]
-    probability = torch.stack([logits.softmax(-1)[0] for logits, _ in found]).mean(0)
-    maps = {name: weights[0] for name, weights in found[0][1].items()}
+        if key not in inputs: inputs[key] = SLOTS[slot].build(model.slots[slot])(raw[slot])
+        return inputs[key]
+    answers = [model(input_of("features", model), input_of("text", model)) for model in models]
+    probability = torch.stack([logits.softmax(-1)[0] for logits, _ in answers]).mean(0)
+    maps = {name: weights[0] for name, weights in answers[0][1].items()}
     return pd.Series(probability.tolist(), models[0].card["classes"], name="probability"), maps
 
 # %% ../nbs/70_predict.ipynb #maps

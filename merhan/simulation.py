@@ -46,7 +46,8 @@ def possible(covariance) -> np.ndarray:
 
 # %% ../nbs/52_simulation.ipynb #residuals-of
 def residuals_of(runs) -> np.ndarray: # [any, class]
-    "Recalls [..., seed, class] as deviations from their mean over seeds, scaled up for the freedom that the mean takes."
+    """Recalls [..., seed, class] as deviations from their mean over seeds;
+    scaled up, since the mean takes a degree of freedom."""
     apart, n = runs - runs.mean(-2, keepdims=True), runs.shape[-2]
     return apart.reshape(-1, apart.shape[-1]) / np.sqrt((n - 1) / n)
 

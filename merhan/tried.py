@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from .grid import gather, gather_history, run_grid
-from .layout import Place, written
+from .layout import BRANCHES, Place, written
 from .metrics import score
 from .params import read_machine, read_params
 from .products import is_fresh, write_product
@@ -62,7 +62,7 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     "Train an attempt on every fold and log its validation scores, without looking at the test side."
     params, place = read_params(corpus), Place(corpus)
     slots, turns = compose(baseline_of(params), *parts_of(attempt, read_strategies(params))), place.utterances()
-    cards = {name: product_card(name, made_of, turns, place.work) for name, made_of in products_of(slots).items()}
+    cards = {name: product_card(name, made_of, turns, place) for name, made_of in products_of(slots).items()}
     name = attempt_name(attempt)
     config = dict(
         strategy=f"attempt: {name}",
@@ -72,12 +72,12 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     trials = run_grid(config, place, **read_machine(corpus))
     return log_attempt(place.attempts, name, why, gather(trials, turns, "validation"), gather_history(trials))
 
-def product_card(name, made_of, turns, work) -> dict:
+def product_card(name, made_of, turns, place) -> dict:
     "The card of a product; a missing product is made in the folder of the stacks' products."
-    if any(is_fresh(folder/name, made_of, turns) for folder in (work/"features", work/"stacks/features")):
-        return stored_product(work, name).card
+    if any(is_fresh(place.products(branch)/name, made_of, turns) for branch in BRANCHES):
+        return stored_product(place.work, name).card
     slot, spec, variant = made_of
-    return write_product(slot, spec, turns, work/"stacks/features", variant)
+    return write_product(slot, spec, turns, place.products("stacks"), variant)
 
 def log_attempt(path, name, why, validation, history) -> dict: # the row
     """Log the validation scores of an attempt, and the mean of its trials' best epochs;
