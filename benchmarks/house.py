@@ -93,7 +93,7 @@ def drawn(found, path):
     figure, axis = plt.subplots(figsize=(PAGE, 0.3 * len(found) + 0.8), layout="constrained")
     for y, (name, row) in enumerate(reversed(found.items())):
         axis.plot([row["low"], row["high"]], [y, y], lw=2, color="0.6")
-        axis.plot(row["ratio"], y, "s", ms=5)
+        axis.plot(row["ratio"], y, "s", ms=5, color="C0")
         axis.annotate(f"{row['ratio']:.2f}", (row["high"], y), xytext=(5, -3), textcoords="offset points")
     axis.axvline(1, color="0.6", lw=1)
     axis.set_yticks(range(len(found)), list(reversed(found)))
