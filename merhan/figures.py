@@ -158,7 +158,7 @@ def name_one(axis, name, place, taken) -> bool:
         line = dict(arrowstyle="-", lw=.4, color=PALE, shrinkA=0) if abs(x) > 5 else None
         text = axis.annotate(
             name, place, (x, y), textcoords="offset points", ha="left" if x > 0 else "right", va="center",
-            fontsize=8, arrowprops=line)
+            arrowprops=line)
         text.get_window_extent() # moves the text into place
         box = Text.get_window_extent(text) # without the line to its mark
         is_inside = axis.bbox.x0 <= box.x0 and box.x1 <= axis.bbox.x1

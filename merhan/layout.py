@@ -303,13 +303,13 @@ def write_pin(corpus, stage, lines):
     with written(Place(corpus).work/"pins"/stage) as partial: partial.write_text("\n".join(lines) + "\n")
 
 # %% ../nbs/02_layout.ipynb #write-configs
-def write_configs(configs, corpus, branch="single"):
+def write_configs(corpus, configs, branch="single"):
     "Write one YAML file per strategy or stack, and remove those that no longer exist."
     folder = Place(corpus).configs/branch
     remove(folder)
     for name, config in configs.items(): write_yaml(config, folder/f"{name}.yaml")
 
-def write_metrics(metrics, corpus):
+def write_metrics(corpus, metrics):
     "Write one JSON file per model, and remove those of models that no longer exist."
     target = Place(corpus).metrics_folder
     for stale in target.glob("*.json"): stale.unlink()

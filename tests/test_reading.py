@@ -1,4 +1,4 @@
-"The source reads well: short lines, one comprehension at a time, and no component that is asked what it has."
+"It reads well: short lines, one comprehension at a time, no component that is asked what it has, figures that fit."
 
 import ast
 import json
@@ -11,6 +11,8 @@ NOTEBOOKS = sorted((ROOT / "nbs").rglob("*.ipynb"))
 MODULES = [p for p in sorted((ROOT / "merhan").glob("*.py")) if p.stem != "_modidx"]
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 WIDTH = 120
+MARGIN = 0.25  # of a figure, which is cut where its outermost mark ends [inch]
+SIZES = {"9", "6.3"}  # of letters, and of an exponent [points]
 
 
 def cells(path, kind):
@@ -75,3 +77,32 @@ def test_these_tests_can_fail():
     assert nested(ast.parse("[[x for x in y] for y in z]")) and not nested(ast.parse("[x for y in z for x in y]"))
     assert probes(ast.parse("hasattr(a, 'b')")) and probes(ast.parse("getattr(a, 'b', None)"))
     assert not probes(ast.parse("getattr(a, 'b')"))
+
+
+def figures(path):
+    "The vector graphics that a notebook shows."
+    outputs = [o for c in json.loads(path.read_text())["cells"] for o in c.get("outputs", [])]
+    return ["".join(o["data"]["image/svg+xml"]) for o in outputs if "image/svg+xml" in o.get("data", {})]
+
+
+@pytest.fixture(scope="module")
+def shown():
+    "The figures of each lesson and of each paper."
+    paths = [*sorted((ROOT / "nbs").glob("*.ipynb")), *sorted((ROOT / "reports").glob("*/**/*.ipynb"))]
+    found = {str(p.relative_to(ROOT)): figures(p) for p in paths if "site" not in p.parts}
+    assert sum(map(len, found.values())) > 300
+    return found
+
+
+def test_figures_fit_on_the_page(shown):
+    from merhan.figures import PAGE
+
+    width = lambda svg: float(re.search(r'<svg [^>]*?width="([\d.]+)pt"', svg)[1]) / 72
+    too_wide = {path for path, svgs in shown.items() for svg in svgs if width(svg) > PAGE + MARGIN}
+    assert not too_wide, sorted(too_wide)
+
+
+def test_letters_of_figures_have_one_size(shown):
+    sizes = lambda svg: set(re.findall(r"font-size: ([\d.]+)px", svg))
+    others = {path for path, svgs in shown.items() for svg in svgs if sizes(svg) - SIZES}
+    assert not others, sorted(others)
