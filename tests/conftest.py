@@ -37,22 +37,35 @@ def demo():
     return iemocap(ROOT / "data/demo", "4", complete=False)
 
 
+def shared(tmp_path_factory, name):
+    "A folder that all workers of a run of tests have in common."
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+
+
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, demo):
-    "A prepared workplace of few turns: every session, every class, features of the baseline, two epochs."
+    "A prepared workplace of few turns, made once for all workers: every session, every class, two epochs."
+    work = shared(tmp_path_factory, "work")
+    with FileLock(f"{work}.lock"):
+        return prepared_workplace(work, demo)
+
+
+def prepared_workplace(work, demo):
+    "What `small` gives; what is in the folder already is left alone."
     from merhan.folds import folds
     from merhan.layout import write_folds
     from merhan.params import read_params
     from merhan.products import write_missing_products
     from merhan.resolve import label_digest, needed_products
 
-    work = tmp_path_factory.mktemp("work")
+    is_new = not work.is_dir()
+    work.mkdir(exist_ok=True)
     table = demo.table().sort_values("utterance").groupby(["session", "emotion"]).head(4)
     table = table[(table.emotion != "sad") | (table.groupby(["session", "emotion"]).cumcount() < 2)].reset_index(
         drop=True
     )  # one class is rare
     table["audio"] = [str(ROOT / path) for path in table.audio]
-    table.to_parquet(work / "utterances.parquet")
     os.chdir(ROOT)
     params = read_params("demo")
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
@@ -60,12 +73,14 @@ def small(tmp_path_factory, demo):
     for entry in params["strategies"].values():
         for given in entry["delta"].get("loop", {}).values():
             given["epochs"] = 2
-    few = (ROOT / params["adaptation"]["path"]).read_text().splitlines()
-    (work / "adaptation.csv").write_text("\n".join([few[0], *few[1::12]]) + "\n")
     params["strategies"]["domain_adaptation"]["delta"]["text"]["adapted"].update(
         sentences=str(work / "adaptation.csv"), epochs=1
     )
-    write_folds(folds(table, seeds=1), work / "folds.json")
+    if is_new:
+        few = (ROOT / params["adaptation"]["path"]).read_text().splitlines()
+        (work / "adaptation.csv").write_text("\n".join([few[0], *few[1::12]]) + "\n")
+        table.to_parquet(work / "utterances.parquet")
+        write_folds(folds(table, seeds=1), work / "folds.json")
     cards = write_missing_products(needed_products(params), table, work / "features", 2)
     return dict(place=workplace(work), work=work, table=table, params=params, labels=label_digest(table), cards=cards)
 
@@ -192,8 +207,7 @@ class Clone:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
     "A clone with a reduced protocol, reproduced and committed once for all workers; each file of tests has a copy."
-    base = tmp_path_factory.getbasetemp()
-    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reduced"
+    made = shared(tmp_path_factory, "reduced")
     with FileLock(f"{made}.lock"):
         if not made.is_dir():
             partial = made.with_suffix(".partial")
