@@ -46,10 +46,10 @@ check: data      ## the quick part of the tests: export, clean, lint, fast tests
 
 test: data       ## what has to hold: export, lessons, tests, the whole pipeline in a temporary clone
 	ruff check merhan tests
-	pytest -q -n 3 --dist loadfile -m "not heavy" tests
+	pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not heavy" tests
 
 test-all: data   ## what takes longer beside it: everything computed twice, real voices, compilers
-	pytest -q -n 3 --dist loadfile -m heavy tests
+	pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m heavy tests
 
 costs: install   ## measure time and memory of every strategy, one fresh process after another (leave the machine alone meanwhile)
 	merhan costs

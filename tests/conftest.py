@@ -22,6 +22,11 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "heavy: takes minutes, so it belongs to `make test-all`, not to `make test`")
 
 
+def pytest_collection_modifyitems(items):
+    "The files that need the clone take longest, so they begin first."
+    items.sort(key=lambda item: "clone" not in item.fixturenames)
+
+
 @pytest.fixture(autouse=True)
 def at_root(monkeypatch):
     "Paths in parameters are relative to the root of the repository."

@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+from conftest import ROOT
 
 
 def test_second_repro_does_nothing(clone):
@@ -145,3 +146,21 @@ def wider(): return Wider
     assert clone.repro(fails=True) == ["pins"]
     assert "strategy 'gated_fusion': mat1 and mat2" in clone.last.stdout + clone.last.stderr
     clone.back()
+
+
+@pytest.mark.heavy
+@pytest.mark.skipif(
+    not (ROOT / "corpora/emodb_goemotions/manifest.csv").exists(),
+    reason="corpora/emodb_goemotions is not linked here",
+)
+def test_another_corpus_beside_it(clone):
+    "The pipeline of real voices and real sentences runs beside the bundled one, and leaves that one valid."
+    (clone.folder / "corpora").symlink_to((ROOT / "corpora").resolve())
+    ran = clone.repro("pipelines/emodb_goemotions/dvc.yaml")
+    assert [s for s in ran if s.endswith("report")]
+    metrics = json.loads((clone.folder / "metrics/emodb_goemotions/baseline.json").read_text())
+    assert (
+        metrics["per_class"]["ang"]["support"] == 127
+        and sum(c["support"] for c in metrics["per_class"].values()) == 339
+    )
+    assert clone.repro() == [] and clone.repro("pipelines/emodb_goemotions/dvc.yaml") == []

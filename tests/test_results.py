@@ -132,24 +132,6 @@ def test_papers_are_small_and_of_this_place_only(clone, tmp_path_factory):
             ], path.name
 
 
-@pytest.mark.heavy
-@pytest.mark.skipif(
-    not (ROOT / "corpora/emodb_goemotions/manifest.csv").exists(),
-    reason="corpora/emodb_goemotions is not linked here",
-)
-def test_another_corpus_beside_it(clone):
-    "The pipeline of real voices and real sentences runs beside the bundled one, and leaves that one valid."
-    (clone.folder / "corpora").symlink_to((ROOT / "corpora").resolve())
-    ran = clone.repro("pipelines/emodb_goemotions/dvc.yaml")
-    assert [s for s in ran if s.endswith("report")]
-    metrics = json.loads((clone.folder / "metrics/emodb_goemotions/baseline.json").read_text())
-    assert (
-        metrics["per_class"]["ang"]["support"] == 127
-        and sum(c["support"] for c in metrics["per_class"].values()) == 339
-    )
-    assert clone.repro() == [] and clone.repro("pipelines/emodb_goemotions/dvc.yaml") == []
-
-
 def test_reports_come_back(clone):
     "Every page and every paper, deleted, is made again byte for byte by its own stage alone."
     before = clone.contents("reports/demo/**/*.ipynb")
