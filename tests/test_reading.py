@@ -89,7 +89,7 @@ def figures(path):
 def shown():
     "The figures of each lesson and of each paper."
     paths = [*sorted((ROOT / "nbs").glob("*.ipynb")), *sorted((ROOT / "reports").glob("*/**/*.ipynb"))]
-    found = {str(p.relative_to(ROOT)): figures(p) for p in paths if "site" not in p.parts}
+    found = {str(p.relative_to(ROOT)): figures(p) for p in paths}
     assert sum(map(len, found.values())) > 300
     return found
 
@@ -106,3 +106,4 @@ def test_letters_of_figures_have_one_size(shown):
     sizes = lambda svg: set(re.findall(r"font-size: ([\d.]+)px", svg))
     others = {path for path, svgs in shown.items() for svg in svgs if sizes(svg) - SIZES}
     assert not others, sorted(others)
+    assert all(any(map(sizes, svgs)) for svgs in shown.values() if svgs), "a figure's letters are written in another way"
