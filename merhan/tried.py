@@ -15,7 +15,7 @@ from .grid import gather, gather_history, run_grid
 from .layout import BRANCHES, Place, written
 from .metrics import score
 from .params import read_machine, read_params
-from .products import is_fresh, write_product
+from .products import hashed_sources, is_fresh, write_product
 from .resolve import label_digest, products_of, resolved_trial
 from .slots import compose
 from .strategies import baseline_of, read_strategies
@@ -74,9 +74,10 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
 
 def product_card(name, made_of, turns, place) -> dict:
     "The card of a product; a missing product is made in the folder of the stacks' products."
-    if any(is_fresh(place.products(branch)/name, made_of, turns) for branch in BRANCHES):
-        return stored_product(place.work, name).card
     slot, spec, variant = made_of
+    hashed = {slot: hashed_sources(slot, turns)}
+    if any(is_fresh(place.products(branch)/name, made_of, hashed) for branch in BRANCHES):
+        return stored_product(place.work, name).card
     return write_product(slot, spec, turns, place.products("stacks"), variant)
 
 def log_attempt(path, name, why, validation, history) -> dict: # the row
