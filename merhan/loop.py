@@ -38,7 +38,7 @@ def validate(run) -> dict: # validation_loss, validation_ua [%]
         label.append(batch.label)
         answers = dict(validation_ua=logits)
         for term in run.auxiliary:
-            for name, opinion in term.opinions(run.model).items(): answers[f"validation_ua_{name}"] = opinion
+            for name, opinion in term.opinions(run.network).items(): answers[f"validation_ua_{name}"] = opinion
         for name, values in answers.items(): predicted.setdefault(name, []).append(values.argmax(-1))
     label = torch.cat(label).cpu()
     accuracies = {name: mean_recall(label, torch.cat(parts).cpu()) for name, parts in predicted.items()}
@@ -54,7 +54,7 @@ def one_epoch(run):
     for batch in run.train_dataloader:
         batch = augmented(batch, run.augment, generator).to(run.accelerator.device)
         losses.append(run.step(run, batch))
-    losses = [float(value) for value in losses] # the only place that waits for the device
+    losses = run.accelerator.reduce(torch.stack(losses), "mean").tolist() # only here the device is waited for
     run.epoch += 1
     row = dict(
         epoch=run.epoch, train_loss=sum(losses) / len(losses), **validate(run),
@@ -85,13 +85,13 @@ CHECKPOINT_SECONDS = 10. # minimum time between two checkpoints of a trial
 def state_of(run) -> dict:
     "All that training has changed so far."
     return dict(
-        model=run.accelerator.unwrap_model(run.model).state_dict(), optimizer=run.optimizer.state_dict(),
+        model=run.network.state_dict(), optimizer=run.optimizer.state_dict(),
         epoch=run.epoch, stopped=run.stopped, history=run.history,
         listeners=[l.state_dict() for l in run.listeners], step=run.step.state_dict())
 
 def restore(run, state):
     "Restore a run to a state that `state_of` returned."
-    run.accelerator.unwrap_model(run.model).load_state_dict(state["model"])
+    run.network.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])
     for listener, stored in zip(run.listeners, state["listeners"]): listener.load_state_dict(stored)
     run.step.load_state_dict(state["step"])
@@ -99,7 +99,8 @@ def restore(run, state):
 
 def save_checkpoint(run):
     "Write what an interrupted run needs to resume, unless the last checkpoint is recent."
-    if run.checkpoint is None or time.perf_counter() - run.saved < CHECKPOINT_SECONDS: return
+    is_recent = time.perf_counter() - run.saved < CHECKPOINT_SECONDS
+    if run.checkpoint is None or is_recent or not run.accelerator.is_main_process: return
     state = state_of(run) | dict(seconds=time.perf_counter() - run.started)
     with written(run.checkpoint) as partial: torch.save(state, partial)
     run.saved = time.perf_counter()
@@ -146,7 +147,7 @@ def tuned_weight_decay(
 # %% ../nbs/33_loop.ipynb #head-importance
 def head_importance(run) -> dict: # name of `attention_heads` to one value per head
     "Mean absolute gradient of the loss with respect to each head's gate, on the validation side."
-    model = run.accelerator.unwrap_model(run.model).eval()
+    model = run.network.eval()
     places = {name: attend for name, (_, attend, _) in attention_heads(model).items()}
     total, turns = {name: 0 for name in places}, 0
     for batch in run.val_dataloader:
@@ -184,7 +185,9 @@ def prune_then_tune(
     def fit(run):
         every_epoch(run, epochs)
         if share == 0: return
-        model = run.accelerator.unwrap_model(run.model)
+        if run.accelerator.num_processes > 1:
+            raise ValueError("prune_then_tune changes the network's weights, and needs one process a trial")
+        model = run.network
         prune_heads(model, heads_that_stay(head_importance(run), share))
         run.renew_optimizer()
         best = validate(run)["validation_loss"], copy.deepcopy(model.state_dict())

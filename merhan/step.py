@@ -12,8 +12,9 @@ from .slots import Step, step
 
 # %% ../nbs/32_step.ipynb #objective
 def objective(run, logits, batch):
-    "The loss plus its auxiliary terms."
-    return run.loss(logits, batch) + sum(term(run.model, logits, batch) for term in run.auxiliary)
+    "The loss plus its auxiliary terms; with several processes, weighted by this one's share of the batch."
+    value = run.loss(logits, batch) + sum(term(run.network, logits, batch) for term in run.auxiliary)
+    return value if batch.weight == 1 else value * batch.weight
 
 @step
 def plain():

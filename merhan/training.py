@@ -31,13 +31,13 @@ class EarlyStopping(Listener):
         value = run.history[-1]["validation_loss"]
         if value < self.best:
             self.best, self.waited = value, 0
-            self.weights = {k: v.detach().clone() for k, v in run.model.state_dict().items()}
+            self.weights = {k: v.detach().clone() for k, v in run.network.state_dict().items()}
         else:
             self.waited += 1
         run.stopped = run.stopped or self.waited >= self.patience
 
     def after_fit(self, run):
-        if self.weights is not None: run.model.load_state_dict(self.weights)
+        if self.weights is not None: run.network.load_state_dict(self.weights)
 
     def state_dict(self): return dict(best=self.best, waited=self.waited, weights=self.weights)
     def load_state_dict(self, state):
@@ -55,7 +55,7 @@ class GradientClipping(Listener):
     "Clips between the backward pass and the update."
     def __init__(self, max_norm): self.max_norm = max_norm
 
-    def after_backward(self, run): nn.utils.clip_grad_norm_(run.model.parameters(), self.max_norm)
+    def after_backward(self, run): nn.utils.clip_grad_norm_(run.network.parameters(), self.max_norm)
 
 @behaviour
 def gradient_clipping(
@@ -94,9 +94,12 @@ class Trainer:
         augment=(), auxiliary=(), behaviours=(), # components of these slots
         checkpoint=None,      # file to resume from, written after epochs
         seed=0,               # of all randomness
+        compiled=False,       # whether `torch.compile` makes kernels for the network
     ):
         self.accelerator = Accelerator(cpu=str(device) == "cpu")
         self.make_optimizer = maker_of(optimizer)
+        self.network = model # itself; `self.model` shares its weights, and is what training calls
+        if compiled: model.compile(dynamic=True)
         first = optimizer if isinstance(optimizer, optim.Optimizer) else self.make_optimizer(model)
         self.model, self.optimizer = self.accelerator.prepare(model, first)
         self.train_dataloader, self.val_dataloader = train_dataloader, val_dataloader
@@ -115,7 +118,7 @@ class Trainer:
 
     def renew_optimizer(self):
         "Replace the optimizer by a fresh one, for the model as it is now."
-        self.optimizer = self.accelerator.prepare(self.make_optimizer(self.accelerator.unwrap_model(self.model)))
+        self.optimizer = self.accelerator.prepare(self.make_optimizer(self.network))
 
     def train(self) -> list: # one dict per epoch: losses, validation UA, learning rate
         "Train, resuming from the checkpoint if there is one."
@@ -153,11 +156,11 @@ class CheckpointAveraging(Listener):
     def after_epoch(self, run):
         loss = run.history[-1]["validation_loss"]
         if len(self.best) == self.count and loss >= self.best[-1][0]: return
-        self.best.append((loss, run.epoch, {k: v.detach().clone() for k, v in run.model.state_dict().items()}))
+        self.best.append((loss, run.epoch, {k: v.detach().clone() for k, v in run.network.state_dict().items()}))
         self.best = sorted(self.best, key=lambda entry: entry[:2])[:self.count]
 
     def after_fit(self, run):
-        if self.best: run.model.load_state_dict({k: self.mean(k) for k in self.best[0][2]})
+        if self.best: run.network.load_state_dict({k: self.mean(k) for k in self.best[0][2]})
 
     def mean(self, name):
         "Mean of one tensor over the best epochs; for an integer tensor, the value of the best epoch."
