@@ -21,6 +21,7 @@ from .slots import Fusion, Pooling, fusion, pooling
 # %% ../nbs/22_fusion.ipynb #meanpooling
 class MeanPooling(Pooling):
     "Mean over real positions (specification, `global_pool`)."
+    is_mean = True
     def forward(self,
         x:Float[Tensor, "batch position channels"],
         real:Bool[Tensor, "batch position"]|None, # None where all are real
@@ -93,20 +94,20 @@ class Hybrid(Fusion):
         self.cross_modal_attention = CrossModalAttention(hidden_dim, **attention)
         self.global_attention = GlobalInterModalAttention(hidden_dim, **attention)
 
-    def attended(self, audio, text, audio_real, text_real, need_weights):
-        "States of both modalities after cross-modal and after global attention, and the maps."
+    def attended(self, audio, text, audio_real, text_real, need_weights, pool=None):
+        "States of both modalities after cross-modal and after global attention (or these pooled), and the maps."
         crossing = self.computed(self.cross_modal_attention, audio, text, audio_real, text_real, need_weights)
         from_text, from_audio, audio_to_text, text_to_audio = crossing
         crossed = audio + from_text, text + from_audio
-        whole, weights = self.computed(self.global_attention, *crossed, audio_real, text_real, need_weights)
+        whole, weights = self.computed(self.global_attention, *crossed, audio_real, text_real, need_weights, pool)
         maps = dict(
             audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio,
             global_attention=weights)
         return crossed, whole, maps
 
     def forward(self, audio, text, audio_real, text_real, need_weights):
-        _, whole, maps = self.attended(audio, text, audio_real, text_real, need_weights)
-        return self.pool(whole, joined_real(audio, text, audio_real, text_real)), maps
+        _, vector, maps = self.attended(audio, text, audio_real, text_real, need_weights, self.pool)
+        return vector, maps
 
 @fusion
 def hybrid():
@@ -127,8 +128,9 @@ class AudioAlone(Fusion):
     def alone(self, states, real, need_weights):
         "The vector of one modality, and its map."
         nothing, none_real = states[:, :0], None if real is None else real[:, :0]
-        attended, weights = self.computed(self.global_attention, states, nothing, real, none_real, need_weights)
-        return self.pool(attended, real), dict(global_attention=weights)
+        asked = states, nothing, real, none_real, need_weights, self.pool
+        vector, weights = self.computed(self.global_attention, *asked)
+        return vector, dict(global_attention=weights)
 
 class TextAlone(AudioAlone):
     "The words: their encoder, then global attention over themselves."

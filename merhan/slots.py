@@ -177,6 +177,7 @@ class Encoder(nn.Module):
 
 class Pooling(nn.Module):
     "States [B, T, D] and a mask [B, T] to one vector [B, channels]."
+    is_mean = False # whether it is a weighted mean, with weights that the states do not decide
     def __init__(self, channels:int): # of a state
         super().__init__()
         self.channels = channels # of the vector
