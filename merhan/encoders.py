@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from .attention import LocalAttention, silenced
 from .features import SpeechModel
 from .slots import Encoder, audio_encoder, text_encoder
-from .text import load_text_model
+from .text import adapted_model, load_text_model, with_expressions
 
 # %% ../nbs/21_encoders.ipynb #audioencoder
 class AudioEncoder(Encoder):
@@ -48,8 +48,7 @@ class AudioEncoder(Encoder):
     ) -> tuple[Float[Tensor, "batch frame hidden_dim"], Float[Tensor, "batch frame frame"]|None]: # states; a map
         if self.layers > 1: x = self.layer_weights.softmax(0) @ x.unflatten(-1, (self.layers, -1))
         for layer in self.feature_layers: x = layer(x)
-        x, weights = self.local_attention(x, real, need_weights)
-        return self.projection(x), weights
+        return self.local_attention(x, real, need_weights, after=self.projection)
 
 @audio_encoder
 def local_audio(
@@ -81,8 +80,8 @@ class TextStatesEncoder(Encoder):
         real:Bool[Tensor, "batch token"]|None=None, # True where a token is data
         need_weights:bool=True,                     # False takes the fused path
     ) -> tuple[Float[Tensor, "batch token hidden_dim"], Float[Tensor, "batch token token"]|None]: # states; a map
-        x, weights = self.local_attention(self.states_projection(states), real, need_weights)
-        return self.dropout(self.projection(x)), weights
+        x, weights = self.local_attention(self.states_projection(states), real, need_weights, after=self.projection)
+        return self.dropout(x), weights
 
 @text_encoder
 def local_text():
@@ -102,8 +101,11 @@ class TextEncoder(TextStatesEncoder):
         fused:bool=False,                         # the fused kernel wherever no map is asked for
         trainable_layers:int=-1,                  # of the transformer, from the top; -1 all, embeddings included
         states_dim:int|None=None,                 # unused here: channels of stored states
+        sentences:str|None=None,                  # file with text and label, on which it is fine-tuned first
+        expressions:tuple=(),                     # each is one token
     ):
-        transformer = load_text_model(model_name)[1]
+        if sentences: model_name = adapted_model(sentences, model_name)
+        _, transformer = with_expressions(*load_text_model(model_name), expressions)
         super().__init__(transformer.config.hidden_size, hidden_dim, dropout, heads, attention_dropout, fused)
         self.transformer = transformer
         freeze_below(transformer, trainable_layers)
@@ -150,9 +152,13 @@ def still_if_frozen(encoder, pretrained):
 def contextual(
     model_name:str="$text.model_name", # hub name, local folder, or `minilm`; same as the tokenizer's
     trainable_layers:int=-1,           # of the transformer, from the top; 0 none, -1 all
+    sentences:str|None=None,           # CSV file with text and label, on which it is fine-tuned first
+    expressions:tuple="$text.expressions=[]", # each is one token; same as the tokenizer's
 ):
-    "A pretrained transformer inside the network (specification, Contextual Embeddings)."
-    return partial(TextEncoder, model_name=model_name, trainable_layers=trainable_layers)
+    """A pretrained transformer inside the network (specification, Contextual Embeddings; with `sentences`,
+    Domain Adaptation)."""
+    return partial(TextEncoder, model_name=model_name, trainable_layers=trainable_layers, sentences=sentences,
+                   expressions=tuple(expressions))
 
 # %% ../nbs/21_encoders.ipynb #speechencoder
 class SpeechEncoder(Encoder):

@@ -12,12 +12,12 @@ import joblib
 import pandas as pd
 
 from .evaluation import joined_frames
-from .layout import SCRATCH, digest, written
+from .layout import SCRATCH, Arithmetic, digest, written
 from .pins import pin
 from .progress import progress
 from .simple import given_sides, simple_predictions
 from .slots import SLOTS
-from .trial import assemble, inputs_of, normalised_sides, on_one_thread, predictions, stored_sides
+from .trial import assemble_as, inputs_of, normalised_sides, on_one_thread, predictions, stored_sides
 from .utterances import class_names
 
 # %% ../nbs/56_leaks.ipynb #dirty-run
@@ -27,7 +27,7 @@ def dirty_run(
     work,             # folder of the corpus's outputs
     target,           # parquet file that receives the predictions; an existing one is kept
     everything=False, # fit the normalisation on all turns; False on clean splits is no mistake
-    device="auto",
+    arithmetic=Arithmetic(),
 ) -> Path:
     "Train and predict with a mistake."
     if Path(target).is_file(): return Path(target)
@@ -38,16 +38,19 @@ def dirty_run(
         all_turns = load("train").with_turns(load("validation")).with_turns(load("test"))
         normalise = SLOTS["normalisation"].build(slots["normalisation"]).fit(all_turns)
         train, validation = normalise(load("train")), normalise(load("validation"))
-    run = assemble(slots, inputs_of(train), len(names), fold.seed, train, validation, device=device)
+    run = assemble_as(arithmetic, slots, inputs_of(train), len(names), fold.seed, train, validation)
     run.train()
     with written(target) as partial: predictions(run, normalise(load("test")), names).to_parquet(partial, index=False)
     return Path(target)
 
-def dirty_runs(spec, folds, table, work, jobs=1, note="", scratch=SCRATCH, **mistake) -> pd.DataFrame:
+def dirty_runs(
+    spec, folds, table, work, note="", jobs=1, arithmetic=Arithmetic(), scratch=SCRATCH, **mistake
+) -> pd.DataFrame:
     "Predictions of all folds and seeds with a mistake; an interrupted call resumes where it stopped."
-    name_of = lambda f: digest([spec, vars(f), mistake, pin(dirty_run)])
+    name_of = lambda f: digest([spec, vars(f), mistake, arithmetic.marks, pin(dirty_run)])
     targets = [Path(scratch)/"inflation"/f"{name_of(f)}.parquet" for f in folds]
-    calls = [joblib.delayed(dirty_run)(spec, f, work, target, **mistake) for f, target in zip(folds, targets)]
+    settings = mistake | dict(arithmetic=arithmetic)
+    calls = [joblib.delayed(dirty_run)(spec, f, work, target, **settings) for f, target in zip(folds, targets)]
     with joblib.parallel_config(backend="loky", n_jobs=jobs):
         running = joblib.Parallel(return_as="generator_unordered")(calls)
     for _ in progress(running, len(calls), f"inflation{note}", "run"): pass

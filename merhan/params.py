@@ -16,10 +16,11 @@ from .layout import Place, read_yaml
 # %% ../nbs/05_params.ipynb #keys
 KEYS = {
     None: {
-        "corpus", "adaptation", "protocol", "device", "tensorboard", "parallel", "strategy", "baseline",
-        "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files"},
+        "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
+        "baseline", "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files", "deltas"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
+    "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
     "adaptation": {"reader", "path", "labels"},
     "verdicts": {"level", "margin", "simulated", "families", "equivalence"},
     "inflation": {"seeds", "luck"},
@@ -54,7 +55,10 @@ def read_params(corpus:str) -> dict:
     if params["corpus"]["name"] != corpus:
         raise ValueError(
             f"{path} describes corpus {params['corpus']['name']!r}, not {corpus!r}; known: {known_corpora()}")
-    stacks, simple = params.get("stacks") or {}, params.get("simple") or []
+    stacks, simple, deltas = params.get("stacks") or {}, params.get("simple") or [], params.get("deltas") or {}
+    check_names(deltas, params["strategies"], path, "deltas")
+    changed = {name: params["strategies"][name] | dict(delta=delta) for name, delta in deltas.items()}
+    params["strategies"] = params["strategies"] | changed
     check_names(params.get("only") or [], params["strategies"], path, "only")
     check_names(simple, {"baseline": {}} | stacks, path, "simple")
     if params.get("only"):
@@ -100,10 +104,12 @@ def caveat_of(corpus) -> str:
     return read_params(corpus)["corpus"].get("caveat") or "The corpus decides what its figures mean."
 
 # %% ../nbs/05_params.ipynb #read-machine
-def read_machine(corpus) -> dict: # parallel, device, tensorboard
-    "Where trials run, how many at a time, and whether they log."
-    found = dict(parallel={}, device="auto", tensorboard=False)
+def read_machine(corpus) -> dict: # parallel, arithmetic, tensorboard
+    "Where trials run, how many at a time, how they compute, and whether they log."
+    found = dict(parallel={}, device="auto", arithmetic={}, tensorboard=False)
     for path in (Path("params.yaml"), Place(corpus).pipeline/"params.yaml"):
         if path.is_file(): found |= {k: v for k, v in read_yaml(path).items() if k in found}
     jobs = found["parallel"].get("jobs", 1)
-    return found | dict(parallel=found["parallel"] | dict(jobs=joblib.cpu_count() if jobs == "auto" else jobs))
+    arithmetic = dict(device=found.pop("device")) | (found["arithmetic"] or {})
+    parallel = found["parallel"] | dict(jobs=joblib.cpu_count() if jobs == "auto" else jobs)
+    return found | dict(parallel=parallel, arithmetic=arithmetic)

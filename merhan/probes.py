@@ -20,9 +20,9 @@ import torch
 from scipy.stats import rankdata
 from sklearn.feature_selection import chi2
 
-from .data import Turns
+from .data import Turns, in_order
 from .evaluation import frame_seconds, jackknife
-from .layout import SCRATCH, Trial, spec_of
+from .layout import SCRATCH, Arithmetic, Trial, spec_of
 from .loop import forward
 from .progress import progress
 from .simple import prediction_table
@@ -69,7 +69,7 @@ PROBES = {  # name to a change of turns, and a change of batches
 def probed(model, turns, probe, seed=0) -> np.ndarray: # [turn, class]
     "Probabilities of a trained model on normalised turns under a probe."
     change, change_batch = PROBES[probe]
-    batches = [change_batch(batch) for batch in change(turns, rng=np.random.default_rng(seed)).batches()]
+    batches = (change_batch(batch) for batch in in_order(change(turns, rng=np.random.default_rng(seed))))
     rows = [logits.double().softmax(-1) for logits, _ in forward(model.model, batches, "cpu")]
     return torch.cat(rows).numpy()
 
@@ -274,9 +274,11 @@ def paired_trial(trial, work, words) -> Trial:
     fit_trial(trial, load)
     return trial
 
-def paired_trials(spec, folds, work, words, jobs=1, note="", device="cpu", scratch=SCRATCH) -> list: # of `Trial`
+def paired_trials(
+    spec, folds, work, words, note="", jobs=1, arithmetic=Arithmetic(), scratch=SCRATCH
+) -> list: # of `Trial`
     "Train every fold on another pairing; finished trials are skipped."
-    trials = [Trial(spec | dict(pairing=words), f, device, scratch) for f in folds]
+    trials = [Trial(spec | dict(pairing=words), f, arithmetic, scratch) for f in folds]
     calls = [joblib.delayed(paired_trial)(trial, work, words) for trial in trials]
     with joblib.parallel_config(backend="loky", n_jobs=jobs):
         running = joblib.Parallel(return_as="generator_unordered")(calls)

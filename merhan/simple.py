@@ -18,6 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from .products import product_name
+from .resolve import with_states
 from .trial import fitted_normalisation, stored_sides
 from .utterances import class_names
 
@@ -56,19 +58,20 @@ def fit_choosing(make, grid, train, validation):
 
 # %% ../nbs/53_simple.ipynb #given-sides
 def given_sides(spec, fold, work) -> dict: # side to `Turns`
-    "The sides of a fold as the network of a resolved trial gets them, without copies."
+    """The sides of a fold as the network of a resolved trial gets them, without copies;
+    of a text encoder that it trains, the states before training."""
+    slots = with_states(spec["slots"])
+    if slots != spec["slots"]:
+        states = dict(name=product_name("text", slots["text"]))
+        spec = spec | dict(slots=slots, products=spec["products"] | dict(text=states))
     load = stored_sides(spec, fold, work)
-    normalise = fitted_normalisation(spec["slots"], load)
+    normalise = fitted_normalisation(slots, load)
     return {side: normalise(load(side)) for side in ("train", "validation", "test")}
 
 # %% ../nbs/53_simple.ipynb #simple-predictions
 def simple_predictions(fold, table, classes, sides, stack=1) -> dict: # name to predictions on the test side
     """The simple models on one fold, whose turns are in `sides`:
     audio alone, text alone, and late fusion, the normalised product of both."""
-    if sides["train"].holds[1] != "text_states":
-        raise ValueError(
-            "simple models read word states; of a text encoder that is trained along there are none, so "
-            "it cannot stand under `simple`")
     names = class_names(classes)
     label = {side: turns.label.numpy() for side, turns in sides.items()}
     def opinion(vectors, make, grid):

@@ -114,7 +114,7 @@ def toy_trial(small, resolved, tmp_path_factory):
     def run(name):
         if name not in done:
             first = small["place"].folds()[0]
-            trial, ran = Trial(resolved(name)["trial"], first, "cpu", tmp_path_factory.mktemp("trial")), set()
+            trial, ran = Trial(resolved(name)["trial"], first, scratch=tmp_path_factory.mktemp("trial")), set()
 
             def profile(frame, event, argument):
                 if event == "call" and frame.f_globals.get("__name__", "").startswith("merhan."):

@@ -137,8 +137,8 @@ def test_a_planted_leak_makes_these_tests_fail(demo, small, resolved, tmp_path, 
 
 def test_same_seed_same_weights_here_and_in_processes(small, resolved, tmp_path):
     config = resolved("baseline")
-    alone = run_grid(config, small["place"], dict(jobs=1), "cpu", tmp_path / "a")
-    beside = run_grid(config, small["place"], dict(backend="loky", jobs=2), "cpu", tmp_path / "b")
+    alone = run_grid(config, small["place"], dict(jobs=1), dict(device="cpu"), tmp_path / "a")
+    beside = run_grid(config, small["place"], dict(backend="loky", jobs=2), dict(device="cpu"), tmp_path / "b")
     weights = [[trial.card()["weights_sha256"] for trial in trials] for trials in (alone, beside)]
     assert weights[0] == weights[1] and len(set(weights[0])) == len(weights[0])
     assert len({Trial(config["trial"], fold).folder for fold in folds(small["table"], seeds=2)}) == 10
@@ -150,7 +150,7 @@ def test_a_class_without_member_in_a_fold(small, resolved, tmp_path):
     from merhan.metrics import score
 
     table = (
-        run_grid(resolved("baseline"), small["place"], dict(jobs=1), "cpu", tmp_path)[0].predictions().assign(seed=0)
+        run_grid(resolved("baseline"), small["place"], dict(jobs=1), dict(device="cpu"), tmp_path)[0].predictions().assign(seed=0)
     )
     without = table[table.label != "sad"]
     without = without.assign(predicted=without.label)

@@ -5,7 +5,7 @@ import yaml
 from conftest import ROOT
 
 from merhan.pins import reachable
-from merhan.resolve import chosen_components, missing_weights, strategy_pin
+from merhan.resolve import chosen_components, strategy_pin, what_lacks
 from merhan.slots import SLOTS, compose
 from merhan.trial import run_trial
 
@@ -13,7 +13,7 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 STRATEGIES = [
     name
     for name, entry in PARAMS["strategies"].items()
-    if not missing_weights(compose(PARAMS["baseline"], entry["delta"]))
+    if not what_lacks(compose(PARAMS["baseline"], entry["delta"]), PARAMS)
 ]
 
 

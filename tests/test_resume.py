@@ -41,7 +41,7 @@ def test_sigkill_in_the_middle_of_an_epoch(small, resolved, tmp_path):
     config = resolved("baseline")
     config["trial"]["slots"]["sampler"]["shuffled"]["batch_size"] = 8
     config["trial"]["slots"]["loop"]["by_epoch"]["epochs"] = 4
-    whole = run_grid(config, small["place"], dict(jobs=1), "cpu", tmp_path / "whole")
+    whole = run_grid(config, small["place"], dict(jobs=1), dict(device="cpu"), tmp_path / "whole")
     trial = Trial(config["trial"], small["place"].folds()[0], scratch=tmp_path / "killed")
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, json.dumps(config), str(small["work"]), str(tmp_path / "killed")],
@@ -54,7 +54,7 @@ def test_sigkill_in_the_middle_of_an_epoch(small, resolved, tmp_path):
     process.wait()
     assert trial.checkpoint.exists() and not trial.is_done()
     assert torch.load(trial.checkpoint, weights_only=True)["epoch"] == 1
-    resumed = run_grid(config, small["place"], dict(jobs=1), "cpu", tmp_path / "killed")
+    resumed = run_grid(config, small["place"], dict(jobs=1), dict(device="cpu"), tmp_path / "killed")
     weights = [trials[0].card()["weights_sha256"] for trials in (whole, resumed)]
     assert weights[0] == weights[1]
     assert not trial.checkpoint.exists()
@@ -71,7 +71,7 @@ from pathlib import Path
 sys.path.insert(0, "tests")
 from conftest import workplace
 from merhan.grid import run_grid
-run_grid(json.loads(sys.argv[1]), workplace(Path(sys.argv[2])), dict(jobs=1), "cpu", sys.argv[3])
+run_grid(json.loads(sys.argv[1]), workplace(Path(sys.argv[2])), dict(jobs=1), dict(device="cpu"), sys.argv[3])
 """
     call = lambda _: subprocess.run(
         [sys.executable, "-c", code, json.dumps(config), str(small["work"]), str(tmp_path)],
@@ -84,5 +84,5 @@ run_grid(json.loads(sys.argv[1]), workplace(Path(sys.argv[2])), dict(jobs=1), "c
     assert [d.returncode for d in done] == [0, 0], done[0].stderr + done[1].stderr
     assert len(list(tmp_path.glob("*/result/weights.safetensors"))) == 5
     started = time.perf_counter()
-    run_grid(config, small["place"], dict(jobs=1), "cpu", tmp_path)
+    run_grid(config, small["place"], dict(jobs=1), dict(device="cpu"), tmp_path)
     assert time.perf_counter() - started < 2, "what is done is skipped"

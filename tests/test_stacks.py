@@ -18,7 +18,7 @@ def composed(small, resolved, scratch):
         config = resolved(name)
         config["trial"]["slots"]["loop"]["by_epoch"]["epochs"] = 8
         config["trial"]["slots"]["optimizer"]["adamw"]["lr"] = 0.01
-        trials = run_grid(config, small["place"], dict(jobs=1), "cpu", scratch)
+        trials = run_grid(config, small["place"], dict(jobs=1), dict(device="cpu"), scratch)
         tables[name] = gather([t for t in trials if t.fold.fold == first], small["table"], "validation")
     gains = validated_gains(tables, first)
     strategies = read_strategies(small["params"])
