@@ -4,6 +4,10 @@ QUICK := $(addprefix tests/test_,export.py layers.py reading.py params.py paddin
 PYTHON ?= python3.11
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONHASHSEED := 0
+export OMP_NUM_THREADS := 1
+export MKL_NUM_THREADS := 1
+export OPENBLAS_NUM_THREADS := 1
+export NUMBA_NUM_THREADS := 1
 .DEFAULT_GOAL := help
 .PHONY: help install data first-look costs repro check test test-all export lessons lab site pdf readme corpus lock clean
 

@@ -124,11 +124,11 @@ def measured_steps(
 
 # %% ../nbs/71_costs.ipynb #in-fresh-process
 def in_fresh_process(function, *arguments, **settings) -> dict:
-    """Call a function of this module in a process of its own,
+    """Call a function, or the one of this name in this module, in a process of its own,
     forked from one that has imported this module and done nothing else."""
     context = get_context("forkserver")
     context.set_forkserver_preload(["merhan.costs"])
-    call = getattr(import_module("merhan.costs"), function)
+    call = function if callable(function) else getattr(import_module("merhan.costs"), function)
     with ProcessPoolExecutor(1, context) as pool:
         try:
             return pool.submit(call, *arguments, **settings).result()

@@ -1,0 +1,351 @@
+"""How fast is the engine, and how much does it hold? Four measurements, each a figure, kept in costs/engine.json.
+
+    python benchmarks/engine.py specification          an epoch of the specification's network, against literal code
+    python benchmarks/engine.py features CORPUS        trackers and features as multiples of real time, 40 recordings
+    python benchmarks/engine.py memory                 an epoch over 1,000 to 100,000 turns on disk
+    python benchmarks/engine.py stages BEFORE AFTER    stages, and the whole grid, of two checkouts that have run
+    python benchmarks/engine.py draw                   the figure of all that is in costs/engine.json
+
+What is compared with each other is measured in one run, in turns. Processor time of one thread, unless said otherwise.
+"""
+
+import argparse
+import json
+import math
+import os
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "costs/engine.json"
+sys.path.insert(0, str(ROOT / "tests"))  # the literal network stands beside the test that compares it
+
+
+def keep(name, content):
+    "Add a measurement to those kept."
+    found = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
+    KEPT.write_text(json.dumps(dict(sorted((found | {name: content}).items())), indent=1) + "\n")
+    print(json.dumps(content, indent=1))
+
+
+def turns_like_iemocap(count):
+    "Turns of IEMOCAP's durations, with random frames and tokens."
+    import numpy as np
+    import torch
+
+    from merhan.data import Turns
+    from merhan.rehearsal import WORDS_PER_SECOND, drawn_seconds
+
+    rng = np.random.default_rng(0)
+    seconds = drawn_seconds(count, rng)
+    words = rng.poisson(seconds * WORDS_PER_SECOND) + 3
+    audio = [torch.randn(int(100 * s), 40) for s in seconds]
+    text = [torch.randint(100, 1000, (int(n), 1)) for n in words]
+    names = [str(i) for i in range(count)]
+    return Turns(names, audio, text, torch.randint(4, (count,)), holds=("audio_features", "input_ids"))
+
+
+def specification(count, repeats):
+    "Processor time of an epoch: literal code, ours in its plain arithmetic, and as pipelines/iemocap computes it."
+    import torch
+    import torch.nn.functional as F
+    from test_specification import Literal
+
+    from merhan.attention import merge_projections
+    from merhan.costs import random_encoder
+    from merhan.data import shuffled
+    from merhan.model import MERHAN
+    from merhan.trial import EpochBatches
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    turns = turns_like_iemocap(count)
+
+    def epoch(make, sampler, call):
+        model = make().train()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-5)
+        started, frames = time.process_time(), 0
+        for batch in EpochBatches(turns, sampler):
+            frames += batch.audio_features.shape[0] * batch.audio_features.shape[1]
+            F.cross_entropy(call(model, batch), batch.label).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return time.process_time() - started, frames
+
+    def literally(model, batch):
+        return model(batch.audio_features, batch.input_ids, batch.attention_mask)[0]
+
+    def ours(model, batch):
+        return model(**batch.inputs, need_weights=False)[0]
+
+    with tempfile.TemporaryDirectory() as folder:
+        encoder = random_encoder(folder)
+
+        def merged():
+            model = MERHAN(40, encoder, 768, 4, fused=True)
+            merge_projections(model)
+            return model
+
+        ways = {
+            "literal code": (lambda: Literal(40, encoder, 768, 4), shuffled(16), literally),
+            "ours, random batches": (lambda: MERHAN(40, encoder, 768, 4), shuffled(16), ours),
+            "ours, bounded buckets": (lambda: MERHAN(40, encoder, 768, 4), shuffled(16, 50, 16_000), ours),
+            "ours, buckets, fused and merged": (merged, shuffled(16, 50, 16_000), ours),
+        }
+        rounds = [{name: epoch(*way) for name, way in ways.items()} for _ in range(repeats)]
+    real = int(turns.audio.lengths.sum())
+    rows = {}
+    for name in ways:
+        seconds = statistics.median(one[name][0] for one in rounds)
+        ratios = [one["literal code"][0] / one[name][0] for one in rounds]
+        rows[name] = dict(
+            milliseconds_a_turn=round(1000 * seconds / count, 1),
+            times_faster=round(statistics.median(ratios), 2),
+            padding=round(100 * (1 - real / rounds[0][name][1]), 1),
+        )
+    keep("specification", dict(turns=count, seconds_of_speech=round(real / 100), ways=rows))
+
+
+def features(corpus, count):
+    "Trackers and features as multiples of real time, and how far trackers agree with pYIN's own settings."
+    import librosa
+    import numpy as np
+    import torch
+
+    from merhan.corpora import read_corpus
+    from merhan.f0 import FRAME, HIGHEST, LOWEST, TRACKERS
+    from merhan.features import combination, functionals, load_wave, log_mel, mfcc, prosody
+    from merhan.params import read_params
+    from merhan.text import load_text_model  # noqa: F401 (loaded once, before anything is timed)
+    from merhan.utterances import SAMPLE_RATE
+
+    torch.set_num_threads(1)
+    table = read_corpus(read_params(corpus)["corpus"]).table().sort_values("utterance")
+    paths = table.audio.iloc[np.linspace(0, len(table) - 1, count).astype(int)]
+    waves = [load_wave(path) for path in paths]
+    seconds = sum(map(len, waves)) / SAMPLE_RATE
+
+    def reference(samples, hop):
+        given = dict(fmin=LOWEST, fmax=HIGHEST, sr=SAMPLE_RATE, frame_length=FRAME, hop_length=hop)
+        f0, _, probability = librosa.pyin(samples, **given)
+        return np.arange(len(f0)), f0, probability
+
+    trackers, tracks = TRACKERS | {"pyin, as librosa sets it": reference}, {}
+    if not has_praat():
+        trackers.pop("praat")
+    rows = {}
+    for name, track in trackers.items():
+        track(waves[0].numpy(), 160)
+        started = time.process_time()
+        tracks[name] = [track(wave.numpy(), 160) for wave in waves]
+        rows[f"F0, {name}"] = dict(times_real_time=round(seconds / (time.process_time() - started)))
+    for name in trackers:
+        within, voiced = agreement(tracks[name], tracks["pyin, as librosa sets it"])
+        rows[f"F0, {name}"] |= dict(within_a_semitone=within, voicing_agrees=voiced)
+    for make in (mfcc, log_mel, prosody, combination, functionals):
+        extract = make()
+        extract(waves[0])
+        started = time.process_time()
+        for wave in waves:
+            extract(wave.clone())  # another tensor, whose pitch nobody has tracked
+        rows[make.__name__] = dict(times_real_time=round(seconds / (time.process_time() - started)))
+    together = [make() for make in (prosody, combination, functionals)]
+    started = time.process_time()
+    for wave in waves:
+        for extract in together:
+            extract(wave)
+    share = "prosody, combination and functionals of one wave"
+    rows[share] = dict(times_real_time=round(seconds / (time.process_time() - started)))
+    keep("features", dict(corpus=corpus, recordings=count, seconds_of_speech=round(seconds), rows=rows))
+
+
+def has_praat():
+    try:
+        import parselmouth  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def agreement(tracks, references):
+    "Share of frames voiced in both whose pitch differs by less than a semitone; share of frames with equal voicing."
+    import numpy as np
+
+    near, both, equal, frames = 0, 0, 0, 0
+    for (at, f0, _), (every, other, _) in zip(tracks, references, strict=True):
+        place = np.abs(np.asarray(at)[:, None] - every).argmin(0)  # the nearest frame of the track
+        own = np.asarray(f0)[place]
+        voiced, voiced_there = np.isfinite(own), np.isfinite(other)
+        shared = voiced & voiced_there
+        near += int((np.abs(12 * np.log2(own[shared] / other[shared])) < 1).sum())
+        both, equal, frames = both + int(shared.sum()), equal + int((voiced == voiced_there).sum()), frames + len(every)
+    return round(100 * near / both, 1), round(100 * equal / frames, 1)
+
+
+EPOCH = """
+import json, re, sys, time
+from pathlib import Path
+import pandas as pd, torch
+from merhan.data import in_order, load_turns, shuffled, standard
+from merhan.model import MERHAN
+from merhan.products import Product
+from merhan.trial import EpochBatches
+count, folder = int(sys.argv[1]), Path(sys.argv[2])
+torch.set_num_threads(1)
+def memory(kind):
+    return int(re.search(rf"{kind}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
+names = [f"t{i}" for i in range(count)]
+speakers = [f"s{i % 10}" for i in range(count)]
+table = pd.DataFrame(dict(utterance=names, emotion=["ang", "hap", "neu", "sad"] * (count // 4), speaker=speakers))
+net = MERHAN(40, None, 8, 4, text_states_dim=8)
+optimizer = torch.optim.AdamW(net.parameters())
+turns = load_turns(names, table, "4", Product(folder/"audio"), Product(folder/"text"))
+turns, most = standard(sys.argv[3]).fit(turns)(turns), 0
+for number, batch in enumerate(EpochBatches(turns, shuffled(16, 50, 16_000))):
+    net(**batch.inputs, need_weights=False)[0].sum().backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    if number % 20 == 0: most = max(most, memory("RssAnon"))
+with torch.no_grad():
+    for batch in in_order(turns.chosen(range(min(count, 2000)))): net(**batch.inputs, need_weights=False)
+print(json.dumps(dict(anonymous_mb=round(max(most, memory("RssAnon"))))))
+"""
+
+
+def memory(counts, folder):
+    "Anonymous memory of an epoch over so many turns of 3.6 s, one hundred thousand of which are 100 hours."
+    import numpy as np
+    import pandas as pd
+
+    rng, rows = np.random.default_rng(0), []
+    for count in counts:
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            lengths = rng.integers(100, 621, count)
+            for name, channels, sizes in (("audio", 40, lengths), ("text", 8, np.full(count, 12))):
+                product = Path(place) / name
+                product.mkdir()
+                block = rng.standard_normal((1000, channels)).astype("<f4")
+                with open(product / "values.bin", "wb") as file:
+                    for length in sizes:
+                        file.write(block[:length].tobytes())
+                index = pd.DataFrame(dict(utterance=[f"t{i}" for i in range(count)], length=sizes))
+                index.insert(1, "start", index.length.cumsum() - index.length)
+                index.to_parquet(product / "index.parquet")
+                holds = dict(audio="audio_features", text="text_states")[name]
+                card = dict(channels=channels, layers=1, holds=holds, dtype="<f4")
+                (product / "product.json").write_text(json.dumps(card))
+            for by in ("corpus", "speaker"):
+                words = [sys.executable, "-c", EPOCH, str(count), place, by]
+                done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(done.stderr[-2000:])
+                used = json.loads(done.stdout)
+                rows.append(dict(turns=count, hours=round(lengths.sum() / 360_000, 1), by=by, **used))
+                print(rows[-1], flush=True)
+    keep("memory", rows)
+
+
+def seconds_of(folder, words):
+    "Processor time and wall time of a command in a checkout."
+    environment = os.environ | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)} failed in {folder}:\n{done.stderr[-2000:]}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - started
+
+
+STAGES = {
+    "one train stage, its trials done": ["dvc", "repro", "-f", "-s", "train@baseline"],
+    "the page of a strategy": ["merhan", "run", "page", "--corpus", "demo", "--strategy", "baseline"],
+    "the pages of all strategies": ["merhan", "pages", "--corpus", "demo"],
+    "the report": ["merhan", "run", "report", "--corpus", "demo"],
+}
+
+
+def stages(before, after, repeats):
+    "Stages that compute next to nothing, in two checkouts, in turns."
+    rows = {}
+    for name, words in STAGES.items():
+        pairs = [(seconds_of(before, words), seconds_of(after, words)) for _ in range(repeats)]
+        column = lambda side, kind: round(statistics.median(pair[side][kind] for pair in pairs), 2)  # noqa: E731
+        rows[name] = dict(
+            before=column(0, 0), after=column(1, 0), before_wall=column(0, 1), after_wall=column(1, 1),
+            ratio=round(statistics.median(b[0] / a[0] for a, b in pairs), 2),
+        )
+        print(name, rows[name], flush=True)
+    keep("stages", rows)
+
+
+def draw():
+    "One figure of everything that was kept."
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    from merhan.figures import PAGE, paper
+
+    paper()
+    found = json.loads(KEPT.read_text())
+    figure, axes = plt.subplots(2, 2, figsize=(PAGE, 5.2), layout="constrained")
+    if "specification" in found:
+        ways = found["specification"]["ways"]
+        bars(axes[0, 0], {name: row["times_faster"] for name, row in ways.items()}, "{:.1f}")
+        axes[0, 0].set(xlabel="times faster than literal code", title="An epoch of the specification")
+    if "features" in found:
+        rows = {name: row["times_real_time"] for name, row in found["features"]["rows"].items()}
+        bars(axes[0, 1], rows, "{:.0f}")
+        axes[0, 1].set(xscale="log", xlabel="times real time, one core", title="Features")
+    if "memory" in found:
+        for by, marker in (("corpus", "o"), ("speaker", "s")):
+            rows = [row for row in found["memory"] if row["by"] == by]
+            x, y = ([row[key] for row in rows] for key in ("turns", "anonymous_mb"))
+            axes[1, 0].plot(x, y, marker=marker, ms=4, label=f"normalised by {by}")
+        axes[1, 0].axhline(2000, color="0.6", lw=1)
+        axes[1, 0].set(xscale="log", ylim=(0, None), xlabel="turns", ylabel="anonymous memory [MB]", title="Memory")
+        axes[1, 0].legend()
+    if "stages" in found:
+        rows = found["stages"]
+        y = range(len(rows))
+        axes[1, 1].barh([i + 0.2 for i in y], [row["before"] for row in rows.values()], 0.4, color="0.7", label="before")
+        axes[1, 1].barh([i - 0.2 for i in y], [row["after"] for row in rows.values()], 0.4, color="C0", label="now")
+        axes[1, 1].set_yticks(y, [name.replace(", ", ",\n") for name in rows])
+        axes[1, 1].set(xscale="log", xlabel="processor time [s]", title="Stages that compute nothing")
+        axes[1, 1].legend()
+    figure.savefig(KEPT.with_suffix(".svg"))
+
+
+def bars(axis, values, form):
+    "Horizontal bars with their values."
+    names = list(values)[::-1]
+    axis.barh(range(len(names)), [values[name] for name in names], color="C0")
+    axis.set_yticks(range(len(names)), [re.sub(r"(.{22}\S*) ", r"\1\n", name) for name in names])
+    for y, name in enumerate(names):
+        axis.annotate(form.format(values[name]), (values[name], y), xytext=(3, -3), textcoords="offset points")
+    axis.margins(x=0.2)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["specification", "features", "memory", "stages", "draw"])
+    parser.add_argument("where", nargs="*", help="a corpus; two checkouts; a folder for large files")
+    parser.add_argument("--turns", type=int, default=320, help="of the specification's epoch")
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    if given.what == "specification":
+        specification(given.turns, given.repeats)
+    if given.what == "features":
+        features(given.where[0] if given.where else "demo", 40)
+    if given.what == "memory":
+        memory((1_000, 10_000, 100_000), given.where[0] if given.where else None)
+    if given.what == "stages":
+        stages(*(Path(place).resolve() for place in given.where), given.repeats)
+    draw()

@@ -1,0 +1,33 @@
+"Two processes that train one model give the losses of one process with the whole batch."
+
+import pytest
+
+from merhan.layout import Arithmetic, Trial
+from merhan.trial import run_trial
+
+
+def without_chance(resolved, name):
+    "A configuration in which nothing is drawn at random but the batches."
+    config = resolved(name)["trial"]
+    config["slots"]["model"]["merhan"]["dropout"] = 0.0
+    config["slots"]["loop"]["by_epoch"]["epochs"] = 3
+    config["slots"]["sampler"]["shuffled"]["batch_size"] = 10
+    return config
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("name", ["baseline", "modality_losses"])
+def test_two_processes_give_the_losses_of_one(name, merged, small, resolved, tmp_path):
+    spec, fold = without_chance(resolved, name), small["place"].folds()[0]
+    assert len(fold.train) % 10 % 2 == 1, "no batch has unequal shares, and the test would see less"
+    alone, together = (
+        run_trial(Trial(spec, fold, Arithmetic(processes=count, merged=merged), tmp_path), small["work"])
+        for count in (1, 2)
+    )
+    assert alone.folder != together.folder and len(alone.history()) == 3
+    for one, two in zip(alone.history(), together.history(), strict=True):
+        assert one["train_loss"] == pytest.approx(two["train_loss"], abs=1e-4)
+        assert one["validation_loss"] == pytest.approx(two["validation_loss"], abs=1e-4)
+    probabilities = [trial.predictions().filter(like="p_").to_numpy() for trial in (alone, together)]
+    assert abs(probabilities[0] - probabilities[1]).max() < 1e-3
