@@ -11,7 +11,6 @@ What is compared with each other is measured in one run, in turns. Processor tim
 
 import argparse
 import json
-import math
 import os
 import re
 import resource

@@ -158,11 +158,14 @@ def pins(corpus):
     """Check the parameters of a corpus, and write hashes of the code and of the parameters of each stage;
     the file of `features` also names the products."""
     import torch
-    from merhan.params import read_params
+    from merhan.params import params_path, read_params
     from merhan.pins import stage_pin
-    from merhan.pipeline import params_digest
+    from merhan.pipeline import adaptation_of, params_digest, sources_of
     from merhan.resolve import check_all, needed_products
     params = read_params(corpus)
+    absent = [path for path in sources_of(params) + adaptation_of(params) if not Path(path).exists()]
+    if absent: raise ValueError(
+        f"{absent[0]} is missing, which the preparation of {corpus} reads; {params_path(corpus)} says what belongs there")
     torch.set_num_threads(1) # the checks are tiny
     check_all(params)
     more = dict(features=sorted(needed_products(params)))

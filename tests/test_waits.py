@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import merhan.trial  # noqa: F401 (components register themselves)
+from merhan.attention import merge_projections
 from merhan.resolve import tiny_turns
 from merhan.slots import SLOTS, compose
 from merhan.trial import assemble
@@ -122,17 +123,23 @@ def test_a_training_step_reads_no_value(slot, name):
 
 
 @pytest.mark.parametrize("fusion, pooling", PARTS)
-def test_no_part_of_the_network_reads_a_value(fusion, pooling):
+@pytest.mark.parametrize("merged", [False, True])
+def test_no_part_of_the_network_reads_a_value(merged, fusion, pooling):
     run = trainer(fusion, pooling)
+    if merged:
+        merge_projections(run.network)
     batch = tiny_turns().batch(range(4))
     with nothing_is_read():
         assert run.step(run, batch).shape == ()
 
 
 @pytest.mark.heavy
-def test_inductor_compiles_it():
+@pytest.mark.parametrize("merged", [False, True])
+def test_inductor_compiles_it(merged):
     torch._dynamo.reset()
     model = trainer().model.eval()
+    if merged:
+        merge_projections(model)
     logits, _ = torch.compile(model, fullgraph=True)(**inputs(), need_weights=False)
     assert torch.allclose(logits, model(**inputs(), need_weights=False)[0], atol=1e-5)
 
