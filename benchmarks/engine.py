@@ -3,7 +3,8 @@
     python benchmarks/engine.py specification          an epoch of the specification's network, against literal code
     python benchmarks/engine.py features CORPUS        trackers and features as multiples of real time, 40 recordings
     python benchmarks/engine.py memory                 an epoch over 1,000 to 100,000 turns on disk
-    python benchmarks/engine.py stages BEFORE AFTER    stages, and the whole grid, of two checkouts that have run
+    python benchmarks/engine.py stages BEFORE AFTER    stages that compute next to nothing, of two checkouts that have run
+    python benchmarks/engine.py gpu                    the specification's size on this GPU, into costs/gpu.json
     python benchmarks/engine.py draw                   the figure of all that is in costs/engine.json
 
 What is compared with each other is measured in one run, in turns. Processor time of one thread, unless said otherwise.
@@ -109,6 +110,20 @@ def specification(count, repeats):
             padding=round(100 * (1 - real / rounds[0][name][1]), 1),
         )
     keep("specification", dict(turns=count, seconds_of_speech=round(real / 100), ways=rows))
+
+
+def literal_on_device(*sizes):
+    "The literal network; the scales of its attention, which are plain tensors, move with it to a device."
+    from test_specification import Literal
+
+    class OnDevice(Literal):
+        def to(self, device):
+            for module in self.modules():
+                if "scale" in vars(module):
+                    module.scale = module.scale.to(device)
+            return super().to(device)
+
+    return OnDevice(*sizes)
 
 
 def features(corpus, count):
@@ -314,8 +329,9 @@ def draw():
     if "stages" in found:
         rows = found["stages"]
         y = range(len(rows))
-        axes[1, 1].barh([i + 0.2 for i in y], [row["before"] for row in rows.values()], 0.4, color="0.7", label="before")
-        axes[1, 1].barh([i - 0.2 for i in y], [row["after"] for row in rows.values()], 0.4, color="C0", label="now")
+        for side, shift, color in (("before", 0.2, "0.7"), ("after", -0.2, "C0")):
+            values = [row[side] for row in rows.values()]
+            axes[1, 1].barh([i + shift for i in y], values, 0.4, color=color, label=side)
         axes[1, 1].set_yticks(y, [name.replace(", ", ",\n") for name in rows])
         axes[1, 1].set(xscale="log", xlabel="processor time [s]", title="Stages that compute nothing")
         axes[1, 1].legend()
@@ -334,7 +350,7 @@ def bars(axis, values, form):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["specification", "features", "memory", "stages", "draw"])
+    parser.add_argument("what", choices=["specification", "features", "memory", "stages", "gpu", "draw"])
     parser.add_argument("where", nargs="*", help="a corpus; two checkouts; a folder for large files")
     parser.add_argument("--turns", type=int, default=320, help="of the specification's epoch")
     parser.add_argument("--repeats", type=int, default=3)
@@ -347,4 +363,8 @@ if __name__ == "__main__":
         memory((1_000, 10_000, 100_000), given.where[0] if given.where else None)
     if given.what == "stages":
         stages(*(Path(place).resolve() for place in given.where), given.repeats)
+    if given.what == "gpu":
+        from merhan.costs import write_gpu_costs
+
+        write_gpu_costs(literal=literal_on_device)
     draw()

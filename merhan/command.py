@@ -165,7 +165,7 @@ def pins(corpus):
     params = read_params(corpus)
     absent = [path for path in sources_of(params) + adaptation_of(params) if not Path(path).exists()]
     if absent: raise ValueError(
-        f"{absent[0]} is missing, which the preparation of {corpus} reads; {params_path(corpus)} says what belongs there")
+        f"{absent[0]} is missing, and the preparation of {corpus} reads it; {params_path(corpus)} says what it is")
     torch.set_num_threads(1) # the checks are tiny
     check_all(params)
     more = dict(features=sorted(needed_products(params)))
@@ -269,13 +269,14 @@ def estimate_command(corpus, turns, only):
 
 @command("try the stages and some steps of every strategy on a made-up corpus", CORPUS,
          argument("--steps", type=int, default=2, help="of each strategy"),
+         argument("--turns", type=int, help="of each session; left out: as many as were published"),
          argument("--only", nargs="*", help="strategies; none: all"), name="rehearse")
-def rehearse_command(corpus, steps, only):
+def rehearse_command(corpus, steps, turns, only):
     "Rehearse a licensed corpus, and print what the steps of each strategy took."
     from merhan.rehearsal import rehearsal_folder, rehearse
-    table = rehearse(corpus, steps, only)
+    table = rehearse(corpus, steps, only, turns)
     print(table.round(2).to_string(index=False))
-    print(f"\nthe rehearsal lies in {rehearsal_folder(corpus)}; nothing trained in it means anything")
+    print(f"\nthe rehearsal lies in {rehearsal_folder(corpus, turns)}; nothing trained in it means anything")
 
 # %% ../nbs/74_command.ipynb #costs
 @command("measure time and memory of every strategy", CORPUS,

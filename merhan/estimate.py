@@ -43,7 +43,7 @@ def handful_of(table, count) -> pd.DataFrame:
     return table.sort_values(["seconds", "utterance"]).iloc[np.unique(places)].reset_index(drop=True)
 
 # %% ../nbs/73_estimate.ipynb #known-turns
-def known_turns(params, count, folder) -> tuple: # table of all turns; table of a handful, with recordings; is it made up
+def known_turns(params, count, folder) -> tuple: # all turns; a handful, with recordings; whether they are made up
     "The turns of a corpus, or of a made-up one in its place, and a handful with recordings."
     corpus = params["corpus"]
     if Path(corpus["root"]).exists():

@@ -17,7 +17,8 @@ from .layout import Place, read_yaml
 KEYS = {
     None: {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
-        "baseline", "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files", "deltas"},
+        "baseline", "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files",
+        "deltas"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},

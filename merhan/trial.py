@@ -145,7 +145,7 @@ def train_and_store(trial, load, log=None):
         arithmetic=asdict(how))
     store_trial(run, trial, normalise, dict(validation=validation, test=normalise(load("test"))), card, seconds)
 
-MADE_OF = ("products", "files", "labels", "versions", "pin") # parts of a resolved trial that are stored with its weights
+MADE_OF = ("products", "files", "labels", "versions", "pin") # of a resolved trial, stored with its weights
 
 # %% ../nbs/35_trial.ipynb #store-trial
 def store_trial(run, trial, normalise, sides, card, seconds):

@@ -149,9 +149,8 @@ def test_a_class_without_member_in_a_fold(small, resolved, tmp_path):
     from merhan.evaluation import per_class
     from merhan.metrics import score
 
-    table = (
-        run_grid(resolved("baseline"), small["place"], dict(jobs=1), dict(device="cpu"), tmp_path)[0].predictions().assign(seed=0)
-    )
+    trials = run_grid(resolved("baseline"), small["place"], dict(jobs=1), dict(device="cpu"), tmp_path)
+    table = trials[0].predictions().assign(seed=0)
     without = table[table.label != "sad"]
     without = without.assign(predicted=without.label)
     assert per_class(without)["sad"]["recall"] is None and per_class(without)["sad"]["support"] == 0

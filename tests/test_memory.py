@@ -24,7 +24,8 @@ for name, channels, length in (("audio", 40, 200), ("text", 8, 3)):
     values = np.random.default_rng(0).standard_normal((length, channels)).astype("<f4").tobytes()
     with open(place/"values.bin", "wb") as file:
         for _ in names: file.write(values)
-    pd.DataFrame(dict(utterance=names, start=np.arange(count) * length, length=length)).to_parquet(place/"index.parquet")
+    index = pd.DataFrame(dict(utterance=names, start=np.arange(count) * length, length=length))
+    index.to_parquet(place/"index.parquet")
     holds = dict(audio="audio_features", text="text_states")[name]
     card = dict(channels=channels, layers=1, holds=holds, dtype="<f4")
     (place/"product.json").write_text(json.dumps(card))
