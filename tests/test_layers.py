@@ -69,6 +69,10 @@ def test_stages_that_only_draw_import_no_torch(stage):
     assert not torch_is_imported_by(imports_of_stage(stage))
 
 
+def test_what_runs_a_stage_imports_no_torch():
+    assert not torch_is_imported_by({"merhan.command", "merhan.stages"})
+
+
 def test_mistakes_cannot_be_imported():
     "What makes scores look better on purpose is reached by its own two notebooks alone."
     flattering = {"merhan.inflation", "merhan.leaks"}
