@@ -153,7 +153,7 @@ def contextual(
     model_name:str="$text.model_name", # hub name, local folder, or `minilm`; same as the tokenizer's
     trainable_layers:int=-1,           # of the transformer, from the top; 0 none, -1 all
     sentences:str|None=None,           # CSV file with text and label, on which it is fine-tuned first
-    expressions:tuple="$text.expressions=[]", # each is one token; same as the tokenizer's
+    expressions:tuple=(),              # each is one token, as it is for the tokenizer
 ):
     """A pretrained transformer inside the network (specification, Contextual Embeddings; with `sentences`,
     Domain Adaptation)."""
