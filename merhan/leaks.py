@@ -6,12 +6,13 @@
 __all__ = ['dirty_run', 'dirty_runs', 'dirty_simple']
 
 # %% ../nbs/56_leaks.ipynb #imports
+from dataclasses import replace
 from pathlib import Path
 
-import joblib
 import pandas as pd
 
 from .evaluation import joined_frames
+from .grid import on_own_device, side_by_side
 from .layout import SCRATCH, Arithmetic, digest, written
 from .pins import pin
 from .progress import progress
@@ -44,15 +45,15 @@ def dirty_run(
     return Path(target)
 
 def dirty_runs(
-    spec, folds, table, work, note="", jobs=1, arithmetic=Arithmetic(), scratch=SCRATCH, **mistake
+    spec, folds, table, work, note="", parallel=None, arithmetic=Arithmetic(), scratch=SCRATCH, everything=False
 ) -> pd.DataFrame:
-    "Predictions of all folds and seeds with a mistake; an interrupted call resumes where it stopped."
-    name_of = lambda f: digest([spec, vars(f), mistake, arithmetic.marks, pin(dirty_run)])
+    """Predictions of all folds and seeds with a mistake, each in one process;
+    an interrupted call resumes where it stopped."""
+    how = replace(arithmetic, processes=1)
+    name_of = lambda f: digest([spec, vars(f), everything, how.marks, pin(dirty_run)])
     targets = [Path(scratch)/"inflation"/f"{name_of(f)}.parquet" for f in folds]
-    settings = mistake | dict(arithmetic=arithmetic)
-    calls = [joblib.delayed(dirty_run)(spec, f, work, target, **settings) for f, target in zip(folds, targets)]
-    with joblib.parallel_config(backend="loky", n_jobs=jobs):
-        running = joblib.Parallel(return_as="generator_unordered")(calls)
+    calls = [(dirty_run, how, spec, f, work, target, everything, how) for f, target in zip(folds, targets)]
+    running = side_by_side(on_own_device, calls, **parallel or {})
     for _ in progress(running, len(calls), f"inflation{note}", "run"): pass
     rows = [pd.read_parquet(target).assign(fold=f.fold, seed=f.seed) for f, target in zip(folds, targets)]
     return pd.concat(rows, ignore_index=True).join(table.set_index("utterance")[["speaker", "session"]], on="utterance")

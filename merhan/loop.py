@@ -50,7 +50,7 @@ def one_epoch(run):
     seed = 1_000_003 * run.seed + run.epoch
     set_seed(seed)
     run.model.train()
-    generator, losses = torch.Generator().manual_seed(seed), []
+    generator, losses = torch.Generator().manual_seed(seed + run.accelerator.process_index), []
     for batch in run.train_dataloader:
         batch = augmented(batch, run.augment, generator).to(run.accelerator.device)
         losses.append(run.step(run, batch))

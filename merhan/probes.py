@@ -13,7 +13,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -22,6 +21,7 @@ from sklearn.feature_selection import chi2
 
 from .data import Turns, in_order
 from .evaluation import frame_seconds, jackknife
+from .grid import on_own_device, side_by_side
 from .layout import SCRATCH, Arithmetic, Trial, spec_of
 from .loop import forward
 from .progress import progress
@@ -275,12 +275,12 @@ def paired_trial(trial, work, words) -> Trial:
     return trial
 
 def paired_trials(
-    spec, folds, work, words, note="", jobs=1, arithmetic=Arithmetic(), scratch=SCRATCH
+    spec, folds, work, words, note="", parallel=None, arithmetic=Arithmetic(), scratch=SCRATCH
 ) -> list: # of `Trial`
-    "Train every fold on another pairing; finished trials are skipped."
+    "Train every fold on another pairing, each trial in one process; finished trials are skipped."
+    arithmetic = replace(arithmetic, processes=1)
     trials = [Trial(spec | dict(pairing=words), f, arithmetic, scratch) for f in folds]
-    calls = [joblib.delayed(paired_trial)(trial, work, words) for trial in trials]
-    with joblib.parallel_config(backend="loky", n_jobs=jobs):
-        running = joblib.Parallel(return_as="generator_unordered")(calls)
+    calls = [(paired_trial, arithmetic, trial, work, words) for trial in trials]
+    running = side_by_side(on_own_device, calls, **parallel or {})
     for _ in progress(running, len(calls), f"pairings{note}", "trial"): pass
     return trials

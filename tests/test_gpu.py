@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
+from merhan.costs import in_fresh_process
 from merhan.layout import Arithmetic, Trial
 from merhan.trial import assemble_as, inputs_of, normalised_sides, run_trial, stored_sides
 
@@ -43,7 +44,7 @@ def test_no_step_waits_for_the_device(name, how, small, resolved):
 def test_every_precision_trains(how, small, resolved, tmp_path):
     spec, fold = resolved("baseline")["trial"], small["place"].folds()[0]
     trial = run_trial(Trial(spec, fold, how, tmp_path), small["work"])
-    reference = run_trial(Trial(spec, fold, scratch=tmp_path), small["work"])
+    reference = in_fresh_process(run_trial, Trial(spec, fold, scratch=tmp_path), small["work"])
     assert trial.card()["arithmetic"]["precision"] == how.precision and "cuda" in trial.folder.name
     losses = [t.history()[-1]["validation_loss"] for t in (trial, reference)]
     assert losses[0] == pytest.approx(losses[1], abs=0.1)
@@ -66,8 +67,8 @@ def test_resume_is_exact(how, small, resolved, tmp_path):
 
 
 def test_several_gpus_get_one_trial_each():
-    from merhan.trial import own_gpu
+    from merhan.grid import own_gpus
 
     count = torch.cuda.device_count()
-    with own_gpu(count) as first, own_gpu(count) as second:
+    with own_gpus(1, count) as first, own_gpus(1, count) as second:
         assert first != second or count == 1
