@@ -1,4 +1,4 @@
-"""How fast is the engine, and how much does it hold? Four measurements, each a figure, kept in costs/engine.json.
+"""How fast is the engine, and how much does it hold? Measurements with a figure, kept in costs/engine.json.
 
     python benchmarks/engine.py specification          an epoch of the specification's network, against literal code
     python benchmarks/engine.py features CORPUS        trackers and features as multiples of real time, 40 recordings

@@ -143,7 +143,7 @@ def in_fresh_process(function, *arguments, **settings) -> dict:
         try:
             return pool.submit(call, *arguments, **settings).result()
         except Exception as error:
-            raise ValueError(f"measuring {function}{arguments} failed: {error}") from None
+            raise ValueError(f"measuring {call.__name__} failed: {error}") from error
 
 def interleaved(names, number, every) -> list:
     "`names` in the random order of round `number`, with the baseline before each `every` of them and at the end."

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['COPIES', 'handful_of', 'known_turns', 'feature_cost', 'parts_of_cost', 'BatchCost', 'fitted_cost', 'batches_measured',
-           'longest_of', 'epochs_of', 'turns_of_lengths', 'with_copies', 'sizes_of', 'trial_seconds', 'estimate',
-           'duration', 'told']
+           'best_of_two', 'longest_of', 'epochs_of', 'turns_of_lengths', 'with_copies', 'sizes_of', 'trial_seconds',
+           'total', 'estimate', 'workers_here', 'beside_itself', 'side_by_side_hours', 'duration', 'told']
 
 # %% ../nbs/73_estimate.ipynb #imports
 import tempfile, time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,10 +27,10 @@ from .folds import folds
 from .grid import arithmetic_here
 from .iemocap import iemocap
 from .loop import forward
-from .params import read_machine, read_params
+from .params import check_names, read_machine, read_params
 from .products import Product, hashed_sources, made_together, write_products
 from .progress import progress
-from .rehearsal import STAND_IN, memory_used, planned_turns, with_stand_ins, write_made_up
+from .rehearsal import RANDOM, memory_used, planned_turns, with_random_weights, write_made_up
 from .resolve import named_in, products_of, what_lacks, with_states
 from .slots import SLOTS, compose
 from .strategies import baseline_of, read_strategies
@@ -107,18 +108,25 @@ def batches_measured(slots, how, few, classes, folder, names) -> dict: # of prod
     run = assemble_as(how, slots, inputs_of(turns), len(class_names(classes)), 0, turns, turns)
     generator, found = torch.Generator().manual_seed(0), dict(train=[], validation=[])
     ready = lambda batch: augmented(batch, run.augment, generator).to(run.accelerator.device)
-    run.model.train()
-    float(run.step(run, ready(turns.batch([0, 1])))) # warms up
+    train = lambda batch: float(run.step(run, batch))
+    validate = lambda batch: [float(logits.sum()) for logits, _ in forward(run.model, [batch], run.accelerator.device)]
+    for few_rows in ([0, 1], [2, 3, 4]): # what is compiled or allocated at first is not counted
+        validate(turns.batch(few_rows))
+        run.model.train()
+        train(ready(turns.batch(few_rows)))
     for batch in map(ready, run.train_dataloader):
-        seconds = timed(lambda: float(run.step(run, batch)))
-        found["train"].append((len(batch), longest_of(batch), seconds))
+        found["train"].append((len(batch), longest_of(batch), best_of_two(lambda: train(batch))))
     for batch in in_order(turns, most=MOST_TURNS // 4):
-        seconds = timed(lambda: list(forward(run.model, [batch], run.accelerator.device)))
-        found["validation"].append((len(batch), longest_of(batch), seconds))
+        found["validation"].append((len(batch), longest_of(batch), best_of_two(lambda: validate(batch))))
     lengths = turns.audio.lengths.sum() / (SAMPLES if turns.holds[0] == "waves" else 1)
     return found | dict(
         parameters=sum(p.numel() for p in run.network.parameters()), memory_mb=memory_used(how.device),
         frames_a_second=float(lengths / few.seconds.sum()))
+
+def best_of_two(work) -> float: # [s]
+    "How long work takes: once if that is long, the shorter of two times otherwise."
+    first = timed(work)
+    return first if first > 1 else min(first, timed(work))
 
 def longest_of(batch) -> int:
     "The longest turn of a batch, in frames."
@@ -140,9 +148,10 @@ def turns_of_lengths(table, frames_a_second, classes) -> Turns:
 
 def with_copies(slots, turns) -> Turns:
     "Turns with the copies that the variants of a configuration add."
+    more = turns
     for variant in SLOTS["variants"].build(slots["variants"]):
-        if not variant.replaces: turns = turns.with_turns(turns.chosen(variant.rows(turns.label)))
-    return turns
+        if not variant.replaces: more = more.with_turns(turns.chosen(variant.rows(turns.label)))
+    return more
 
 def sizes_of(rows, turns) -> list: # of (turns, longest)
     "The sizes of batches."
@@ -151,27 +160,30 @@ def sizes_of(rows, turns) -> list: # of (turns, longest)
 
 def trial_seconds(slots, measured, sides, classes) -> dict: # seconds of an epoch, and of a trial
     "What one trial takes at most, from measured batches and the turns of its sides."
-    cost = {kind: fitted_cost([m[:2] for m in measured[kind]], [m[2] for m in measured[kind]])
-            for kind in ("train", "validation")}
+    fit = lambda batches: fitted_cost([size for *size, _ in batches], [seconds for *_, seconds in batches])
+    training, predicting = fit(measured["train"]), fit(measured["validation"])
     made = {side: turns_of_lengths(table, measured["frames_a_second"], classes) for side, table in sides.items()}
-    drawn = SLOTS["sampler"].build(slots["sampler"])
-    train = with_copies(slots, made["train"])
-    epoch = sum(cost["train"](*size) for size in sizes_of(drawn(train, torch.Generator().manual_seed(0)), train))
+    sampler, train = SLOTS["sampler"].build(slots["sampler"]), with_copies(slots, made["train"])
+    learning = total(training, sampler(train, torch.Generator().manual_seed(0)), train)
     ordered = lambda turns: within(range(len(turns)), frames_of(turns).tolist(), MOST_TURNS, MOST_FRAMES)
-    checked = {side: sum(cost["validation"](*size) for size in sizes_of(ordered(made[side]), made[side]))
-               for side in ("validation", "test")}
-    epoch += checked["validation"]
-    return dict(epoch=epoch, trial=epochs_of(slots) * epoch + checked["validation"] + checked["test"])
+    validation, test = (total(predicting, ordered(made[side]), made[side]) for side in ("validation", "test"))
+    epoch = learning + validation
+    return dict(epoch=epoch, trial=epochs_of(slots) * epoch + validation + test)
+
+def total(cost, rows, turns) -> float: # [s]
+    "The cost of all batches."
+    return sum(cost(*size) for size in sizes_of(rows, turns))
 
 # %% ../nbs/73_estimate.ipynb #copies
-COPIES = 3 # of weights on disk: of the trial, of the strategy, and in DVC's cache
+COPIES = dict(weights=3, features=2) # on disk: of weights one lies with the trial; of both, one lies in DVC's cache
 
 def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one row each; grid
     "Hours, memory and disk of features, of a trial, and of the grid, on this machine."
     params, machine = read_params(corpus), read_machine(corpus)
+    check_names(only or [], params["strategies"], "the command", "--only")
     how, classes = arithmetic_here(**machine["arithmetic"]), params["corpus"]["classes"]
     with tempfile.TemporaryDirectory() as folder:
-        params = params | dict(own_baseline=with_stand_ins(params["own_baseline"], folder, f"{folder}/{STAND_IN}"))
+        params = params | dict(own_baseline=with_random_weights(params["own_baseline"], folder, f"{folder}/{RANDOM}"))
         table, few, is_made_up = known_turns(params, count, folder)
         base, strategies = baseline_of(params), read_strategies(params)
         asked = {name: compose(base, s.delta) for name, s in strategies.items() if name in (only or strategies)}
@@ -183,15 +195,32 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
         first = folds(table, params["protocol"]["folds"], seeds=1)[0]
         sides = {side: table[table.utterance.isin(getattr(first, side))] for side in ("train", "validation", "test")}
         rows, held_out = [], table[params["protocol"]["folds"]].nunique()
+        workers = workers_here(machine["parallel"], how.device)
         for name, s in progress(slots.items(), len(slots), "steps of each strategy", "strategy"):
             names = list(products_of(s))[:2]
-            measured = in_fresh_process(batches_measured, s, how, few, classes, Path(folder)/"features", names)
+            measured = beside_itself(workers, s, how, few, classes, Path(folder)/"features", names)
             seconds = trial_seconds(s, measured, sides, classes)
             seeds = params["protocol"]["baseline_seeds" if name == "baseline" else "seeds"]
             rows.append(dict(strategy=name, epochs=epochs_of(s), epoch_seconds=seconds["epoch"],
                              trial_hours=seconds["trial"] / 3600, memory_mb=measured["memory_mb"],
                              weights_mb=4 * measured["parameters"] / 1e6, trials=seeds * held_out))
-    return found | dict(strategies=pd.DataFrame(rows), jobs=machine["parallel"]["jobs"])
+    mistakes = params["inflation"]["seeds"] * (4 * held_out + table.speaker.nunique())
+    return found | dict(strategies=pd.DataFrame(rows), workers=workers, mistakes=mistakes)
+
+def workers_here(parallel, device) -> int:
+    "How many trials really compute at a time on this machine."
+    places = torch.cuda.device_count() if device == "cuda" else joblib.cpu_count()
+    return max(1, min(parallel["jobs"], places))
+
+def beside_itself(workers, *given) -> dict:
+    "`batches_measured` in as many fresh processes as will train side by side; of all, the slowest."
+    with ThreadPoolExecutor(workers) as pool:
+        found = list(pool.map(lambda _: in_fresh_process(batches_measured, *given), range(workers)))
+    return max(found, key=lambda one: sum(seconds for *_, seconds in one["train"]))
+
+def side_by_side_hours(rows, workers) -> pd.Series:
+    "Hours of each strategy: its trials run in rounds, and one strategy begins after another."
+    return np.ceil(rows.trials / workers) * rows.trial_hours
 
 def duration(hours) -> str:
     "Hours in a unit that a person would choose."
@@ -201,27 +230,30 @@ def duration(hours) -> str:
 
 def told(found) -> str:
     "An estimate in words."
-    rows, features = found["strategies"].assign(hours=lambda t: t.trials * t.trial_hours), found["features"]
-    one = rows.iloc[0]
-    processors = joblib.cpu_count()
+    workers, features, processors = found["workers"], found["features"], joblib.cpu_count()
+    rows = found["strategies"].assign(hours=lambda t: side_by_side_hours(t, workers))
+    one, total = rows.iloc[0], rows.hours.sum()
     place = torch.cuda.get_device_name(0) if found["device"] == "cuda" else f"{processors} processors, no GPU"
-    total, jobs = rows.hours.sum(), found["jobs"]
+    mistakes = np.ceil(found["mistakes"] / workers) * one.trial_hours
+    weights = COPIES["weights"] * (rows.weights_mb * rows.trials).sum() / 1e3
     lines = [
         f"{found['corpus']} on this machine ({place}), from {found['measured']} of {found['turns']} turns"
         + (", made up" if found["made_up"] else ""),
         "",
         f"features   {features['products']} products of {features['speech_hours']:.1f} h of speech: "
-        f"{duration(features['processor_hours'] / processors)} on all processors, {features['gigabytes']:.1f} GB",
+        f"{duration(features['processor_hours'] / processors)} on all processors, "
+        f"{COPIES['features'] * features['gigabytes']:.1f} GB of disk",
         f"one trial  {one.strategy}: {duration(one.epoch_seconds / 3600)} an epoch, at most {one.epochs} epochs: "
         f"{duration(one.trial_hours)}, {one.memory_mb:.0f} MB of memory",
-        f"the grid   {rows.trials.sum()} trials, {jobs} at a time: at most {duration(total / jobs)}, "
-        f"{jobs * rows.memory_mb.max() / 1e3:.1f} GB of memory, "
-        f"{COPIES * (rows.weights_mb * rows.trials).sum() / 1e3:.0f} GB of disk for weights",
+        f"the grid   {rows.trials.sum()} trials, {workers} at a time: at most {duration(total)}, "
+        f"{workers * rows.memory_mb.max() / 1e3:.1f} GB of memory, {weights:.0f} GB of disk for weights",
+        f"mistakes   {found['mistakes']} trainings that show how scores inflate: at most {duration(mistakes)}",
         "",
         "most of it goes to",
     ]
     for row in rows.sort_values("hours", ascending=False).head(5).itertuples():
         share = 100 * row.hours / total
-        lines.append(f"  {row.strategy:<24}{duration(row.hours / jobs):>10}  {share:4.0f} %  {row.memory_mb:7.0f} MB")
-    lines += ["", f"not included: stacks{''.join(f', {name}' for name in found['left_out'])}"]
+        lines.append(f"  {row.strategy:<24}{duration(row.hours):>10}  {share:4.0f} %  {row.memory_mb:7.0f} MB")
+    left_out = ", ".join(["stacks", "evaluation and papers", *found["left_out"]])
+    lines += ["", "early stopping ends most trials before their last epoch", f"not included: {left_out}"]
     return "\n".join(lines)

@@ -223,7 +223,8 @@ def write_products(
     files = {name: digest(named_files(spec)) for name, (_, spec, _) in needed.items()}
     chunks, calls = [table.iloc[i:i + size] for i in range(0, len(table), size)], []
     part = lambda name, rows: part_path(Path(folder)/f"{name}.parts", rows, hashed[needed[name][0]], files[name])
-    parts = {name: [part(name, rows) for rows in chunks] for name in needed}
+    parts_of = lambda name: [part(name, rows) for rows in chunks]
+    parts = {name: parts_of(name) for name in needed}
     for together in made_together(needed):
         for number, rows in enumerate(chunks):
             paths = {name: parts[name][number] for name in together if not parts[name][number].is_file()}

@@ -78,9 +78,18 @@ def test_the_encoders(registries):
     real = torch.arange(3200) < torch.tensor([3200, 1600])[:, None]
     states, kept, _ = made.encode(torch.randn(2, 3200), real, True)
     assert states.shape == (2, 18, 6) and kept.shape == (2, 18) and kept.sum(1).tolist() == [18, 8]
-    name, entry = next(iter(ENTRIES[1].items()))
+    entry = next(entry["fine_tuned_wavlm"] for entry in ENTRIES if "fine_tuned_wavlm" in entry)
     check_all(with_entry(**entry["delta"]))
-    assert name == "fine_tuned_wavlm"
+
+
+def test_the_settings_of_a_machine():
+    from merhan.grid import BACKENDS
+    from merhan.layout import Arithmetic
+
+    arithmetic = [entry["arithmetic"] for entry in ENTRIES if "arithmetic" in entry]
+    assert arithmetic and all(Arithmetic(**given).marks for given in arithmetic)
+    named = set(re.findall(r"backend: (\w+)", TEXT))
+    assert named <= set(BACKENDS) and len(named) == 3
 
 
 def test_the_reader(registries, tmp_path):
