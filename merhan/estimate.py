@@ -146,6 +146,7 @@ def turns_of_lengths(table, frames_a_second, classes) -> Turns:
     label = torch.tensor([names.index(emotion) for emotion in table.emotion])
     return Turns(list(table.utterance), [empty.expand(n, 1) for n in lengths], [empty] * len(table), label)
 
+# %% ../nbs/73_estimate.ipynb #with-copies
 def with_copies(slots, turns) -> Turns:
     "Turns with the copies that the variants of a configuration add."
     more = turns
@@ -158,6 +159,7 @@ def sizes_of(rows, turns) -> list: # of (turns, longest)
     lengths = frames_of(turns)
     return [(len(batch), int(lengths[batch].max())) for batch in rows]
 
+# %% ../nbs/73_estimate.ipynb #trial-seconds
 def trial_seconds(slots, measured, sides, classes) -> dict: # seconds of an epoch, and of a trial
     "What one trial takes at most, from measured batches and the turns of its sides."
     fit = lambda batches: fitted_cost([size for *size, _ in batches], [seconds for *_, seconds in batches])

@@ -87,6 +87,7 @@ def extractor(slot, spec:str, files): # `spec` as JSON; a hash over the files th
     "A component, built once in a process for its settings and their files."
     return SLOTS[slot].build(json.loads(spec))
 
+# %% ../nbs/155_products.ipynb #write-part
 def write_part(
     made_of:dict, # product name to (slot, spec, variant): all of one slot, and of one variant
     rows,         # some utterances
@@ -107,6 +108,7 @@ def write_part(
             values[name].append(frames)
     for name in made_of: save_part(values[name], extract[name], paths[name])
 
+# %% ../nbs/155_products.ipynb #finite
 def finite(frames, what, source):
     "The same frames; if a value is not finite, the error names the source."
     if torch.isfinite(frames).all(): return frames

@@ -160,6 +160,7 @@ def prepare_rehearsal(corpus, turns=None) -> Path: # the folder
     if not (folder/".dvc").is_dir(): subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
     return folder
 
+# %% ../nbs/72_rehearsal.ipynb #write-sentences
 def write_sentences(path):
     "The bundled sentences for adaptation, in GoEmotions' form: in a rehearsal they need to be there, not to teach."
     names, table = ["anger", "joy", "sadness", "neutral"], pd.read_csv("nbs/corpus/adaptation.csv")
@@ -189,17 +190,20 @@ def steps_taken(corpus, strategy, steps=2) -> dict:
         strategy=strategy, parameters=sum(p.numel() for p in run.network.parameters()), training_turns=len(train),
         turns=sum(turns), longest=max(longest), seconds_per_step=min(seconds), memory_mb=memory_used(how.device))
 
+# %% ../nbs/72_rehearsal.ipynb #heaviest-first
 def heaviest_first(turns, sampler) -> list: # of rows
     "The batches of an epoch, those with most pairs of frames first."
     lengths = frames_of(turns)
     pairs = lambda rows: len(rows) * int(lengths[rows].max())**2
     return sorted(sampler(turns, torch.Generator().manual_seed(0)), key=pairs, reverse=True)
 
+# %% ../nbs/72_rehearsal.ipynb #memory-used
 def memory_used(device) -> float: # [MB]
     "The most memory that this process has used: on a GPU, of the GPU."
     if device == "cuda": return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
+# %% ../nbs/72_rehearsal.ipynb #rehearse
 def rehearse(corpus, steps=2, strategies=None, turns=None) -> pd.DataFrame: # one row a strategy
     "Prepare, extract and resolve a made-up corpus with the real stages; then take some steps of each strategy."
     check_names(strategies or [], read_params(corpus)["strategies"], "the command", "--only")
