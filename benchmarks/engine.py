@@ -3,7 +3,8 @@
     python benchmarks/engine.py specification          an epoch of the specification's network, against literal code
     python benchmarks/engine.py features CORPUS        trackers and features as multiples of real time, 40 recordings
     python benchmarks/engine.py memory                 an epoch over 1,000 to 100,000 turns on disk
-    python benchmarks/engine.py stages BEFORE AFTER    stages that compute next to nothing, of two checkouts that have run
+    python benchmarks/engine.py stages BEFORE AFTER    stages that compute nothing, of two checkouts that have run
+    python benchmarks/engine.py estimate CORPUS        what `merhan estimate` says, against what is then measured
     python benchmarks/engine.py gpu                    the specification's size on this GPU, into costs/gpu.json
     python benchmarks/engine.py draw                   the figure of all that is in costs/engine.json
 
@@ -298,6 +299,59 @@ def stages(before, after, repeats):
     keep("stages", rows)
 
 
+def trained(corpus, folder):
+    "One trial of the baseline, in this process: its cost, its epochs, and the memory of the process."
+    from merhan.layout import Place, Trial
+    from merhan.rehearsal import memory_used
+    from merhan.trial import run_trial
+
+    place = Place(corpus)
+    spec = place.configuration("baseline")["trial"]
+    trial = run_trial(Trial(spec, place.folds()[0], scratch=Path(folder)), place.work)
+    return trial.cost() | dict(memory_mb=memory_used("cpu"), epochs=len(trial.history()))
+
+
+def estimate(corpus):
+    "The estimate of a corpus beside its features, computed anew, and trials of its baseline, as many as run at a time."
+    from concurrent.futures import ThreadPoolExecutor
+
+    import joblib
+
+    from merhan.costs import in_fresh_process
+    from merhan.estimate import estimate as estimated
+    from merhan.layout import Place
+    from merhan.products import write_missing_products
+    from merhan.resolve import products_of
+    from merhan.strategies import baseline_of
+    from merhan.params import read_params
+
+    params, place = read_params(corpus), Place(corpus)
+    needed = products_of(baseline_of(params))
+    told = estimated(corpus, only=["baseline"])
+    row = told["strategies"].iloc[0]
+    with tempfile.TemporaryDirectory() as folder:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cards = write_missing_products(needed, place.utterances(), folder, joblib.cpu_count())
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        folders = [Path(folder) / str(number) for number in range(told["workers"])]
+        with ThreadPoolExecutor(told["workers"]) as pool:
+            trials = list(pool.map(lambda place: in_fresh_process(trained, corpus, place), folders))
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    epoch = statistics.mean(trial["train_seconds"] / trial["epochs"] for trial in trials)
+    gigabytes = sum(4 * card["frames"] * card["channels"] for card in cards.values()) / 1e9
+    pairs = {
+        "features, processor time [s]": (3600 * told["features"]["processor_hours"], processor),
+        "features, disk [GB]": (told["features"]["gigabytes"], gigabytes),
+        "an epoch of the baseline [s]": (row.epoch_seconds, epoch),
+        "memory of a trial [MB]": (row.memory_mb, max(trial["memory_mb"] for trial in trials)),
+        "weights of a trial [MB]": (row.weights_mb, 4 * trials[0]["parameters"] / 1e6),
+    }
+    rows = {}
+    for name, (foretold, found) in pairs.items():
+        rows[name] = dict(estimated=float(foretold), measured=float(found), ratio=round(float(foretold / found), 2))
+    keep(f"estimate of {corpus}", rows)
+
+
 def draw():
     "One figure of everything that was kept."
     import matplotlib
@@ -350,7 +404,7 @@ def bars(axis, values, form):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["specification", "features", "memory", "stages", "gpu", "draw"])
+    parser.add_argument("what", choices=["specification", "features", "memory", "stages", "estimate", "gpu", "draw"])
     parser.add_argument("where", nargs="*", help="a corpus; two checkouts; a folder for large files")
     parser.add_argument("--turns", type=int, default=320, help="of the specification's epoch")
     parser.add_argument("--repeats", type=int, default=3)
@@ -363,6 +417,8 @@ if __name__ == "__main__":
         memory((1_000, 10_000, 100_000), given.where[0] if given.where else None)
     if given.what == "stages":
         stages(*(Path(place).resolve() for place in given.where), given.repeats)
+    if given.what == "estimate":
+        estimate(given.where[0] if given.where else "demo")
     if given.what == "gpu":
         from merhan.costs import write_gpu_costs
 

@@ -154,6 +154,7 @@ def with_copies(slots, turns) -> Turns:
         if not variant.replaces: more = more.with_turns(turns.chosen(variant.rows(turns.label)))
     return more
 
+# %% ../nbs/73_estimate.ipynb #sizes-of
 def sizes_of(rows, turns) -> list: # of (turns, longest)
     "The sizes of batches."
     lengths = frames_of(turns)
