@@ -182,7 +182,8 @@ def run_grid(
     "Run every fold with every seed of a configuration; skip finished trials, resume interrupted ones."
     parallel, arithmetic = parallel or dict(jobs=1), arithmetic or {}
     if parallel.get("address") and arithmetic.get("device", "auto") == "auto":
-        raise ValueError("on a cluster, `device` has to be cpu or cuda: this machine does not know those of the workers")
+        raise ValueError(
+            "on a cluster, `device` has to be cpu or cuda: this machine does not know those of the workers")
     trials = place.trials(config, arithmetic_here(**arithmetic), scratch)
     logs = {
         t.name: f"{scratch}/tensorboard/{config['strategy']}/fold-{t.fold.fold}_seed-{t.fold.seed}"
