@@ -203,65 +203,19 @@ def agreement(tracks, references):
     return round(100 * near / both, 1), round(100 * equal / frames, 1)
 
 
-EPOCH = """
-import json, re, sys, time
-from pathlib import Path
-import pandas as pd, torch
-from merhan.data import in_order, load_turns, shuffled, standard
-from merhan.model import MERHAN
-from merhan.products import Product
-from merhan.trial import EpochBatches
-count, folder = int(sys.argv[1]), Path(sys.argv[2])
-torch.set_num_threads(1)
-def memory(kind):
-    return int(re.search(rf"{kind}:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-names = [f"t{i}" for i in range(count)]
-speakers = [f"s{i % 10}" for i in range(count)]
-table = pd.DataFrame(dict(utterance=names, emotion=["ang", "hap", "neu", "sad"] * (count // 4), speaker=speakers))
-net = MERHAN(40, None, 8, 4, text_states_dim=8)
-optimizer = torch.optim.AdamW(net.parameters())
-turns = load_turns(names, table, "4", Product(folder/"audio"), Product(folder/"text"))
-turns, most = standard(sys.argv[3]).fit(turns)(turns), 0
-for number, batch in enumerate(EpochBatches(turns, shuffled(16, 50, 16_000))):
-    net(**batch.inputs, need_weights=False)[0].sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    if number % 20 == 0: most = max(most, memory("RssAnon"))
-with torch.no_grad():
-    for batch in in_order(turns.chosen(range(min(count, 2000)))): net(**batch.inputs, need_weights=False)
-print(json.dumps(dict(anonymous_mb=round(max(most, memory("RssAnon"))))))
-"""
-
-
 def memory(counts, folder):
     "Anonymous memory of an epoch over so many turns of 3.6 s, one hundred thousand of which are 100 hours."
     import numpy as np
-    import pandas as pd
+    from test_memory import memory_of_an_epoch, write_turns
 
     rng, rows = np.random.default_rng(0), []
     for count in counts:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             lengths = rng.integers(100, 621, count)
-            for name, channels, sizes in (("audio", 40, lengths), ("text", 8, np.full(count, 12))):
-                product = Path(place) / name
-                product.mkdir()
-                block = rng.standard_normal((1000, channels)).astype("<f4")
-                with open(product / "values.bin", "wb") as file:
-                    for length in sizes:
-                        file.write(block[:length].tobytes())
-                index = pd.DataFrame(dict(utterance=[f"t{i}" for i in range(count)], length=sizes))
-                index.insert(1, "start", index.length.cumsum() - index.length)
-                index.to_parquet(product / "index.parquet")
-                holds = dict(audio="audio_features", text="text_states")[name]
-                card = dict(channels=channels, layers=1, holds=holds, dtype="<f4")
-                (product / "product.json").write_text(json.dumps(card))
+            write_turns(place, lengths)
             for by in ("corpus", "speaker"):
-                words = [sys.executable, "-c", EPOCH, str(count), place, by]
-                done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(done.stderr[-2000:])
-                used = json.loads(done.stdout)
-                rows.append(dict(turns=count, hours=round(lengths.sum() / 360_000, 1), by=by, **used))
+                hours, used = round(float(lengths.sum()) / 360_000, 1), memory_of_an_epoch(by, place)
+                rows.append(dict(turns=count, hours=hours, by=by, anonymous_mb=used))
                 print(rows[-1], flush=True)
     keep("memory", rows)
 
