@@ -1,4 +1,4 @@
-"A trial killed with SIGKILL in the middle of an epoch ends with the weights of one that was never killed."
+"What is killed with SIGKILL, a trial in the middle of an epoch or features half done, ends as if it had not been."
 
 import json
 import os
@@ -7,9 +7,11 @@ import subprocess
 import sys
 import time
 
+import pytest
 import torch
 from conftest import ROOT
 
+import merhan.products
 from merhan.grid import run_grid
 from merhan.layout import Trial
 
@@ -58,6 +60,44 @@ def test_sigkill_in_the_middle_of_an_epoch(small, resolved, tmp_path):
     weights = [trials[0].card()["weights_sha256"] for trials in (whole, resumed)]
     assert weights[0] == weights[1]
     assert not trial.checkpoint.exists()
+
+
+FEATURES = """
+import os, signal, sys
+import merhan.features, merhan.products as products
+import pandas as pd
+
+folder, table = products.Path(sys.argv[1]), pd.read_parquet(sys.argv[2])
+write_part = products.write_part
+def write_and_die(*given):
+    write_part(*given)
+    if len(list(folder.glob("*.parts/*.safetensors"))) >= 3:
+        os.killpg(0, signal.SIGKILL)
+products.write_part = write_and_die
+needed = {products.product_name("features", dict(mfcc={})): ("features", dict(mfcc={}), None)}
+products.write_products(needed, table, folder, dict(features=products.hashed_sources("features", table)), 2, size=4)
+"""
+
+
+def test_sigkill_in_the_middle_of_features(small, tmp_path):
+    from merhan.products import hashed_sources, write_product, write_products
+
+    table = small["table"].head(24)
+    table.to_parquet(tmp_path / "table.parquet")
+    whole = write_product("features", dict(mfcc={}), table, tmp_path / "whole")
+    words = [sys.executable, "-c", FEATURES, str(tmp_path / "killed"), str(tmp_path / "table.parquet")]
+    done = subprocess.run(words, cwd=ROOT, start_new_session=True, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.parts/*.safetensors")}
+    assert 3 <= len(kept) < 6
+    computed, needed = [], {whole["name"]: ("features", dict(mfcc={}), None)}
+    with pytest.MonkeyPatch.context() as patch:
+        write_part = merhan.products.write_part
+        patch.setattr(merhan.products, "write_part", lambda *given: computed.append(1) or write_part(*given))
+        cards = write_products(needed, table, tmp_path / "killed", dict(features=hashed_sources("features", table)), 1, 4)
+    assert len(computed) == 6 - len(kept), "what was written before is not computed again"
+    assert cards[whole["name"]]["checksum"] == whole["checksum"]
+    assert not list((tmp_path / "killed").glob("*.parts"))
 
 
 def test_twice_at_once_is_once(small, resolved, tmp_path):
