@@ -5,6 +5,7 @@
     python benchmarks/engine.py memory                 an epoch over 1,000 to 100,000 turns on disk
     python benchmarks/engine.py stages BEFORE AFTER    stages that compute nothing, of two checkouts that have run
     python benchmarks/engine.py estimate CORPUS        what `merhan estimate` says, against what is then measured
+    python benchmarks/engine.py rehearsal CORPUS       the same for a corpus that `merhan rehearse` has rehearsed whole
     python benchmarks/engine.py gpu                    the specification's size on this GPU, into costs/gpu.json
     python benchmarks/engine.py draw                   the figure of all that is in costs/engine.json
 
@@ -272,41 +273,110 @@ def estimate(corpus):
     "The estimate of a corpus beside its features, computed anew, and trials of its baseline, as many as run at a time."
     from concurrent.futures import ThreadPoolExecutor
 
+    from merhan.costs import in_fresh_process
+    from merhan.estimate import estimate as estimated
+    from merhan.layout import Place
+    from merhan.params import read_params
+    from merhan.resolve import products_of, with_states
+    from merhan.strategies import baseline_of
+
+    needed, place = products_of(with_states(baseline_of(read_params(corpus)))), Place(corpus)
+    told = estimated(corpus, only=["baseline"])
+    row = told["strategies"].iloc[0]
+    with tempfile.TemporaryDirectory() as folder:
+        processor, gigabytes = features_anew(needed, place.utterances(), folder)
+        folders = [Path(folder) / str(number) for number in range(told["workers"])]
+        with ThreadPoolExecutor(told["workers"]) as pool:
+            trials = list(pool.map(lambda place: in_fresh_process(trained, corpus, place), folders))
+    keep_estimate(corpus, told, {
+        "features, processor time [s]": (3600 * told["features"]["processor_hours"], processor),
+        "features, disk [GB]": (told["features"]["gigabytes"], gigabytes),
+        "an epoch of the baseline [s]": (
+            row.epoch_seconds, statistics.mean(trial["train_seconds"] / trial["epochs"] for trial in trials)),
+        "memory of a trial [MB]": (row.memory_mb, max(trial["memory_mb"] for trial in trials)),
+        "weights of a trial [MB]": (row.weights_mb, 4 * trials[0]["parameters"] / 1e6),
+    })
+
+
+def features_anew(needed, table, folder):
+    "Processor time and gigabytes of products, made by all processors."
     import joblib
+
+    from merhan.products import write_missing_products
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cards = write_missing_products(needed, table, folder, joblib.cpu_count())
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    gigabytes = sum(4 * card["frames"] * card["channels"] for card in cards.values()) / 1e9
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, gigabytes
+
+
+def keep_estimate(corpus, told, pairs):
+    "Keep what was estimated beside what was measured."
+    rows = {}
+    for name, (foretold, found) in pairs.items():
+        rows[name] = dict(estimated=float(foretold), measured=float(found), ratio=round(float(foretold / found), 2))
+    keep(f"estimate of {corpus}", dict(turns_measured=told["measured"], turns=told["turns"], rows=rows))
+
+
+def rehearsal(corpus, share):
+    "The estimate of a corpus beside its rehearsal: features computed anew, and every so many batches of an epoch."
+    import pandas as pd
 
     from merhan.costs import in_fresh_process
     from merhan.estimate import estimate as estimated
     from merhan.layout import Place
-    from merhan.products import write_missing_products
-    from merhan.resolve import products_of
-    from merhan.strategies import baseline_of
     from merhan.params import read_params
+    from merhan.rehearsal import rehearsal_folder
+    from merhan.resolve import products_of, with_states
+    from merhan.strategies import baseline_of
 
-    params, place = read_params(corpus), Place(corpus)
-    needed = products_of(baseline_of(params))
+    folder = rehearsal_folder(corpus, None)
+    if not (folder / "steps.csv").is_file():
+        raise SystemExit(f"{folder} has no steps; first run: merhan rehearse --corpus {corpus}")
     told = estimated(corpus, only=["baseline"])
     row = told["strategies"].iloc[0]
-    with tempfile.TemporaryDirectory() as folder:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cards = write_missing_products(needed, place.utterances(), folder, joblib.cpu_count())
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        folders = [Path(folder) / str(number) for number in range(told["workers"])]
-        with ThreadPoolExecutor(told["workers"]) as pool:
-            trials = list(pool.map(lambda place: in_fresh_process(trained, corpus, place), folders))
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    epoch = statistics.mean(trial["train_seconds"] / trial["epochs"] for trial in trials)
-    gigabytes = sum(4 * card["frames"] * card["channels"] for card in cards.values()) / 1e9
-    pairs = {
+    os.chdir(folder)
+    needed = products_of(with_states(baseline_of(read_params(corpus))))
+    with tempfile.TemporaryDirectory() as place:
+        processor, gigabytes = features_anew(needed, Place(corpus).utterances(), place)
+    steps = pd.read_csv("steps.csv").set_index("strategy").loc["baseline"]
+    epoch = in_fresh_process(part_of_an_epoch, corpus, share)
+    os.chdir(ROOT)
+    keep_estimate(corpus, told, {
         "features, processor time [s]": (3600 * told["features"]["processor_hours"], processor),
         "features, disk [GB]": (told["features"]["gigabytes"], gigabytes),
-        "an epoch of the baseline [s]": (row.epoch_seconds, epoch),
-        "memory of a trial [MB]": (row.memory_mb, max(trial["memory_mb"] for trial in trials)),
-        "weights of a trial [MB]": (row.weights_mb, 4 * trials[0]["parameters"] / 1e6),
-    }
-    rows = {}
-    for name, (foretold, found) in pairs.items():
-        rows[name] = dict(estimated=float(foretold), measured=float(found), ratio=round(float(foretold / found), 2))
-    keep(f"estimate of {corpus}", rows)
+        f"an epoch of the baseline, from every {share}th batch [s]": (row.epoch_seconds, epoch),
+        "memory of the heaviest steps [MB]": (row.memory_mb, steps.memory_mb),
+        "weights of a trial [MB]": (row.weights_mb, 4 * steps.parameters / 1e6),
+    })
+
+
+def part_of_an_epoch(corpus, share):
+    "Seconds of an epoch of the baseline on its first fold: of its training batches, every so many are taken."
+    import torch
+
+    from merhan.costs import timed
+    from merhan.grid import arithmetic_here
+    from merhan.layout import Place
+    from merhan.loop import forward
+    from merhan.params import read_machine
+    from merhan.slots import SLOTS
+    from merhan.trial import assemble_as, inputs_of, normalised_sides, on_one_thread, stored_sides
+    from merhan.utterances import class_names
+
+    on_one_thread()
+    place = Place(corpus)
+    spec, fold = place.configuration("baseline")["trial"], place.folds()[0]
+    _, train, validation = normalised_sides(spec["slots"], stored_sides(spec, fold, place.work))
+    how = arithmetic_here(**read_machine(corpus)["arithmetic"])
+    classes = len(class_names(spec["classes"]))
+    run = assemble_as(how, spec["slots"], inputs_of(train), classes, 0, train, validation)
+    batches = list(SLOTS["sampler"].build(spec["slots"]["sampler"])(train, torch.Generator().manual_seed(1)))
+    run.model.train()
+    taken = [timed(lambda: float(run.step(run, train.batch(list(rows))))) for rows in batches[::share]]
+    predict = lambda: [float(logits.sum()) for logits, _ in forward(run.model, run.val_dataloader, "cpu")]  # noqa: E731
+    return sum(taken) * len(batches) / len(taken) + timed(predict)
 
 
 def draw():
@@ -361,7 +431,8 @@ def bars(axis, values, form):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["specification", "features", "memory", "stages", "estimate", "gpu", "draw"])
+    known = ["specification", "features", "memory", "stages", "estimate", "rehearsal", "gpu", "draw"]
+    parser.add_argument("what", choices=known)
     parser.add_argument("where", nargs="*", help="a corpus; two checkouts; a folder for large files")
     parser.add_argument("--turns", type=int, default=320, help="of the specification's epoch")
     parser.add_argument("--repeats", type=int, default=3)
@@ -376,6 +447,8 @@ if __name__ == "__main__":
         stages(*(Path(place).resolve() for place in given.where), given.repeats)
     if given.what == "estimate":
         estimate(given.where[0] if given.where else "demo")
+    if given.what == "rehearsal":
+        rehearsal(given.where[0] if given.where else "iemocap", 10)
     if given.what == "gpu":
         from merhan.costs import write_gpu_costs
 
