@@ -6,6 +6,7 @@
     python benchmarks/engine.py stages BEFORE AFTER    stages that compute nothing, of two checkouts that have run
     python benchmarks/engine.py estimate CORPUS        what `merhan estimate` says, against what is then measured
     python benchmarks/engine.py rehearsal CORPUS       the same for a corpus that `merhan rehearse` has rehearsed whole
+    python benchmarks/engine.py overhead FILE SECONDS  share of a repro that is not work, from its MERHAN_TIMES
     python benchmarks/engine.py gpu                    the specification's size on this GPU, into costs/gpu.json
     python benchmarks/engine.py draw                   the figure of all that is in costs/engine.json
 
@@ -141,7 +142,6 @@ def features(corpus, count):
     from merhan.f0 import FRAME, HIGHEST, LOWEST, TRACKERS
     from merhan.features import combination, functionals, load_wave, log_mel, mfcc, prosody
     from merhan.params import read_params
-    from merhan.text import load_text_model  # noqa: F401 (loaded once, before anything is timed)
     from merhan.utterances import SAMPLE_RATE
 
     torch.set_num_threads(1)
@@ -260,14 +260,17 @@ def stages(before, after, repeats):
 
 def trained(corpus, folder):
     "One trial of the baseline, in this process: its cost, its epochs, and the memory of the process."
+    from merhan.grid import arithmetic_here
     from merhan.layout import Place, Trial
+    from merhan.params import read_machine
     from merhan.rehearsal import memory_used
     from merhan.trial import run_trial
 
     place = Place(corpus)
     spec = place.configuration("baseline")["trial"]
-    trial = run_trial(Trial(spec, place.folds()[0], scratch=Path(folder)), place.work)
-    return trial.cost() | dict(memory_mb=memory_used("cpu"), epochs=len(trial.history()))
+    how = arithmetic_here(**read_machine(corpus)["arithmetic"])
+    trial = run_trial(Trial(spec, place.folds()[0], how, Path(folder)), place.work)
+    return trial.cost() | dict(memory_mb=memory_used(how.device), epochs=len(trial.history()))
 
 
 def estimate(corpus):
@@ -335,22 +338,34 @@ def rehearsal(corpus, share):
     folder = rehearsal_folder(corpus, None)
     if not (folder / "steps.csv").is_file():
         raise SystemExit(f"{folder} has no steps; first run: merhan rehearse --corpus {corpus}")
-    told = estimated(corpus, only=["baseline"])
-    row = told["strategies"].iloc[0]
+    told = estimated(corpus, only=["baseline", "audio_only", "text_only", "gated_fusion"])
+    estimates = told["strategies"].set_index("strategy")
+    row = estimates.loc["baseline"]
     os.chdir(folder)
     needed = products_of(with_states(baseline_of(read_params(corpus))))
     with tempfile.TemporaryDirectory() as place:
         processor, gigabytes = features_anew(needed, Place(corpus).utterances(), place)
-    steps = pd.read_csv("steps.csv").set_index("strategy").loc["baseline"]
+    steps = pd.read_csv("steps.csv").set_index("strategy")
     epoch = in_fresh_process(part_of_an_epoch, corpus, share)
     os.chdir(ROOT)
     keep_estimate(corpus, told, {
         "features, processor time [s]": (3600 * told["features"]["processor_hours"], processor),
         "features, disk [GB]": (told["features"]["gigabytes"], gigabytes),
         f"an epoch of the baseline, from every {share}th batch [s]": (row.epoch_seconds, epoch),
-        "memory of the heaviest steps [MB]": (row.memory_mb, steps.memory_mb),
-        "weights of a trial [MB]": (row.weights_mb, 4 * steps.parameters / 1e6),
+        "weights of a trial [MB]": (row.weights_mb, 4 * steps.parameters["baseline"] / 1e6),
+    } | {
+        f"memory of the heaviest steps, {name} [MB]": (memory, steps.memory_mb[name])
+        for name, memory in estimates.memory_mb.items()
     })
+
+
+def overhead(path, wall):
+    """Share of the wall time of a `dvc repro` that is neither training, features nor statistics.
+    `path` is the file that MERHAN_TIMES named: notebook, heading and seconds of every cell."""
+    rows = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    done = sum(seconds for notebook, part, seconds in rows if part == "Do" or notebook == "evaluate.ipynb")
+    percent = round(100 * (1 - done / wall), 1)
+    keep("overhead", dict(wall_seconds=round(wall), of_that_work=round(done), percent=percent))
 
 
 def part_of_an_epoch(corpus, share):
@@ -374,10 +389,13 @@ def part_of_an_epoch(corpus, share):
     classes = len(class_names(spec["classes"]))
     run = assemble_as(how, spec["slots"], inputs_of(train), classes, 0, train, validation)
     batches = list(SLOTS["sampler"].build(spec["slots"]["sampler"])(train, torch.Generator().manual_seed(1)))
+    device = run.accelerator.device
+    learn = lambda rows: float(run.step(run, train.batch(list(rows)).to(device)))  # noqa: E731
+    predicted = lambda: forward(run.model, run.val_dataloader, device)  # noqa: E731
     run.model.train()
-    taken = [timed(lambda: float(run.step(run, train.batch(list(rows))))) for rows in batches[::share]]
-    predict = lambda: [float(logits.sum()) for logits, _ in forward(run.model, run.val_dataloader, "cpu")]  # noqa: E731
-    return sum(taken) * len(batches) / len(taken) + timed(predict)
+    learn(batches[0])  # what is allocated or compiled at first is not counted
+    taken = [timed(lambda: learn(rows)) for rows in batches[::share]]
+    return sum(taken) * len(batches) / len(taken) + timed(lambda: [float(logits.sum()) for logits, _ in predicted()])
 
 
 def draw():
@@ -432,7 +450,7 @@ def bars(axis, values, form):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = ["specification", "features", "memory", "stages", "estimate", "rehearsal", "gpu", "draw"]
+    known = ["specification", "features", "memory", "stages", "estimate", "rehearsal", "overhead", "gpu", "draw"]
     parser.add_argument("what", choices=known)
     parser.add_argument("where", nargs="*", help="a corpus; two checkouts; a folder for large files")
     parser.add_argument("--turns", type=int, default=320, help="of the specification's epoch")
@@ -450,6 +468,8 @@ if __name__ == "__main__":
         estimate(given.where[0] if given.where else "demo")
     if given.what == "rehearsal":
         rehearsal(given.where[0] if given.where else "iemocap", 10)
+    if given.what == "overhead":
+        overhead(given.where[0], float(given.where[1]))
     if given.what == "gpu":
         from merhan.costs import write_gpu_costs
 

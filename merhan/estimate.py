@@ -59,7 +59,7 @@ def known_turns(params, count, folder) -> tuple: # all turns; a handful, with re
     return every, handful_of(few, count), True
 
 # %% ../nbs/73_estimate.ipynb #feature-cost
-def feature_cost(needed, few, table, folder) -> dict: # hours of processor time, hours of speech, gigabytes, products
+def feature_cost(needed, few, table, folder) -> dict: # hours of processor time and of speech; disk, memory; products
     "What the products of all turns will take, from those of a few."
     torch.set_num_threads(1) # as in each of the processes that compute features
     seconds, bytes_a_second = 0., 0.
@@ -75,7 +75,7 @@ def feature_cost(needed, few, table, folder) -> dict: # hours of processor time,
     speech = table.seconds.sum()
     return dict(
         processor_hours=seconds / few.seconds.sum() * speech / 3600, speech_hours=speech / 3600,
-        gigabytes=bytes_a_second * speech / 1e9, products=len(needed))
+        gigabytes=bytes_a_second * speech / 1e9, memory_mb=memory_used("cpu"), products=len(needed))
 
 # %% ../nbs/73_estimate.ipynb #parts-of-cost
 def parts_of_cost(turns, longest) -> list:
@@ -93,6 +93,7 @@ class BatchCost:
 
 def fitted_cost(sizes, seconds) -> BatchCost:
     "The costs that explain measured batches best, relative to what they took."
+    if len(set(sizes)) < 3: raise ValueError("too few sizes of batches to tell costs apart; measure more --turns")
     rows = np.array([parts_of_cost(*size) for size in sizes])
     scale, weight = rows.max(0), 1 / np.array(seconds)
     rates, _ = nnls(rows / scale * weight[:, None], np.ones(len(seconds)))
@@ -163,7 +164,7 @@ def sizes_of(rows, turns) -> list: # of (turns, longest)
 # %% ../nbs/73_estimate.ipynb #trial-seconds
 def trial_seconds(slots, measured, sides, classes) -> dict: # seconds of an epoch, and of a trial
     "What one trial takes at most, from measured batches and the turns of its sides."
-    fit = lambda batches: fitted_cost([size for *size, _ in batches], [seconds for *_, seconds in batches])
+    fit = lambda batches: fitted_cost([batch[:2] for batch in batches], [seconds for *_, seconds in batches])
     training, predicting = fit(measured["train"]), fit(measured["validation"])
     made = {side: turns_of_lengths(table, measured["frames_a_second"], classes) for side, table in sides.items()}
     sampler, train = SLOTS["sampler"].build(slots["sampler"]), with_copies(slots, made["train"])
@@ -191,6 +192,9 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
         base, strategies = baseline_of(params), read_strategies(params)
         asked = {name: compose(base, s.delta) for name, s in strategies.items() if name in (only or strategies)}
         slots = {name: s for name, s in asked.items() if not what_lacks(s, params) and not named_in(s, "sentences")}
+        if not slots:
+            raise ValueError(f"{', '.join(asked)} cannot be estimated from a handful of turns: a model or a file is "
+                             f"missing, or sentences have to be learned first; try merhan rehearse --corpus {corpus}")
         needed = products_of(with_states(base))
         for s in slots.values(): needed |= products_of(s)
         found = dict(corpus=corpus, turns=len(table), measured=len(few), made_up=is_made_up, device=how.device,
@@ -237,7 +241,6 @@ def told(found) -> str:
     rows = found["strategies"].assign(hours=lambda t: side_by_side_hours(t, workers))
     one, total = rows.iloc[0], rows.hours.sum()
     place = torch.cuda.get_device_name(0) if found["device"] == "cuda" else f"{processors} processors, no GPU"
-    mistakes = np.ceil(found["mistakes"] / workers) * one.trial_hours
     weights = COPIES["weights"] * (rows.weights_mb * rows.trials).sum() / 1e3
     lines = [
         f"{found['corpus']} on this machine ({place}), from {found['measured']} of {found['turns']} turns"
@@ -245,15 +248,18 @@ def told(found) -> str:
         "",
         f"features   {features['products']} products of {features['speech_hours']:.1f} h of speech: "
         f"{duration(features['processor_hours'] / processors)} on all processors, "
+        f"{processors * features['memory_mb'] / 1e3:.1f} GB of memory, "
         f"{COPIES['features'] * features['gigabytes']:.1f} GB of disk",
         f"one trial  {one.strategy}: {duration(one.epoch_seconds / 3600)} an epoch, at most {one.epochs} epochs: "
-        f"{duration(one.trial_hours)}, {one.memory_mb:.0f} MB of memory",
+        f"{duration(one.trial_hours)}, {one.memory_mb:.0f} MB of memory, "
+        f"{COPIES['weights'] * one.weights_mb:.0f} MB of disk",
         f"the grid   {rows.trials.sum()} trials, {workers} at a time: at most {duration(total)}, "
         f"{workers * rows.memory_mb.max() / 1e3:.1f} GB of memory, {weights:.0f} GB of disk for weights",
-        f"mistakes   {found['mistakes']} trainings that show how scores inflate: at most {duration(mistakes)}",
-        "",
-        "most of it goes to",
     ]
+    if one.strategy == "baseline": # whose trials they are
+        count, hours = found["mistakes"], np.ceil(found["mistakes"] / workers) * one.trial_hours
+        lines.append(f"mistakes   {count} trainings that show how scores inflate: at most {duration(hours)}")
+    lines += ["", "most of it goes to"]
     for row in rows.sort_values("hours", ascending=False).head(5).itertuples():
         share = 100 * row.hours / total
         lines.append(f"  {row.strategy:<24}{duration(row.hours):>10}  {share:4.0f} %  {row.memory_mb:7.0f} MB")

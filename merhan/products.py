@@ -205,7 +205,7 @@ def is_fresh(folder, made_of, hashed) -> bool: # `hashed_sources` by slot
     slot, spec, _ = made_of
     try:
         kept = Product(folder, verify=True)
-    except ValueError:
+    except (ValueError, FileNotFoundError): # damaged, or files of it are gone
         return False
     is_same = list(kept.spans) == list(hashed[slot])
     return is_same and kept.card["source"] == source_digest(SLOTS[slot].check(spec), hashed[slot])

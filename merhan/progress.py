@@ -36,8 +36,10 @@ def progress(
 IN_STAGE = "MERHAN_STAGE" # a variable of the environment, set while a stage runs
 
 # %% ../nbs/03_progress.ipynb #killed
-KILLED = ("a process was killed from outside, most often because memory ran out; "
-          "lower `parallel.jobs` in params.yaml and start again: what was finished is kept")
+KILLED = (
+    "a process was killed from outside, most often because memory ran out; start again, what was finished is kept: "
+    "trials with a lower `parallel.jobs` in params.yaml (on a running cluster: with fewer workers a machine), "
+    "features and pages with fewer processors (LOKY_MAX_CPU_COUNT=2)")
 
 def in_forks(function, calls, jobs):
     "Yield the results of `function` for each call as they arrive from `jobs` forked processes."

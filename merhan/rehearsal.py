@@ -210,12 +210,16 @@ def rehearse(corpus, steps=2, strategies=None, turns=None) -> pd.DataFrame: # on
     folder = prepare_rehearsal(corpus, turns)
     target = f"{Place(corpus).pipeline}/dvc.yaml:resolve"
     if subprocess.run(["dvc", "repro", target], cwd=folder).returncode:
-        raise ValueError(f"the rehearsal of {corpus} stopped; what it left is in {folder}")
+        raise ValueError(
+            f"the rehearsal of {corpus} stopped in the stage that DVC names above; what it left is in {folder} "
+            "(a notebook that failed, in its scratch/failed); the same command goes on from there")
     here, rows = Path.cwd(), []
     os.chdir(folder)
     try:
-        known = [name for name in Place(corpus).names("single") if name in (strategies or [name])]
-        trained = [name for name in known if "left_out" not in Place(corpus).configuration(name)]
+        known = {name: Place(corpus).configuration(name) for name in strategies or Place(corpus).names("single")}
+        missing = {name: config["left_out"] for name, config in known.items() if "left_out" in config}
+        trained = [name for name in known if name not in missing]
+        if not trained: raise ValueError(f"there is nothing to rehearse: {missing}")
         for name in progress(trained, len(trained), f"{steps} steps of each strategy", "strategy"):
             rows.append(in_fresh_process(steps_taken, corpus, name, steps))
     finally:

@@ -94,7 +94,8 @@ def test_sigkill_in_the_middle_of_features(small, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         write_part = merhan.products.write_part
         patch.setattr(merhan.products, "write_part", lambda *given: computed.append(1) or write_part(*given))
-        cards = write_products(needed, table, tmp_path / "killed", dict(features=hashed_sources("features", table)), 1, 4)
+        hashed = dict(features=hashed_sources("features", table))
+        cards = write_products(needed, table, tmp_path / "killed", hashed, 1, 4)
     assert len(computed) == 6 - len(kept), "what was written before is not computed again"
     assert cards[whole["name"]]["checksum"] == whole["checksum"]
     assert not list((tmp_path / "killed").glob("*.parts"))
