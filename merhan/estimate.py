@@ -120,8 +120,10 @@ def batches_measured(slots, how, few, classes, folder, names) -> dict: # of prod
     for batch in in_order(turns, most=MOST_TURNS // 4):
         found["validation"].append((len(batch), longest_of(batch), best_of_two(lambda: validate(batch))))
     lengths = turns.audio.lengths.sum() / (SAMPLES if turns.holds[0] == "waves" else 1)
+    stored = sum((Path(folder)/name/"values.bin").stat().st_size for name in names)
     return found | dict(
         parameters=sum(p.numel() for p in run.network.parameters()), memory_mb=memory_used(how.device),
+        mapped_mb_a_second=0. if how.device == "cuda" else stored / few.seconds.sum() / 1e6,
         frames_a_second=float(lengths / few.seconds.sum()))
 
 def best_of_two(work) -> float: # [s]
@@ -208,8 +210,9 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
             measured = beside_itself(workers, s, how, few, classes, Path(folder)/"features", names)
             seconds = trial_seconds(s, measured, sides, classes)
             seeds = params["protocol"]["baseline_seeds" if name == "baseline" else "seeds"]
+            mapped = measured["mapped_mb_a_second"] * (sides["train"].seconds.sum() + sides["validation"].seconds.sum())
             rows.append(dict(strategy=name, epochs=epochs_of(s), epoch_seconds=seconds["epoch"],
-                             trial_hours=seconds["trial"] / 3600, memory_mb=measured["memory_mb"],
+                             trial_hours=seconds["trial"] / 3600, memory_mb=measured["memory_mb"] + mapped,
                              weights_mb=4 * measured["parameters"] / 1e6, trials=seeds * held_out))
     mistakes = params["inflation"]["seeds"] * (4 * held_out + table.speaker.nunique())
     return found | dict(strategies=pd.DataFrame(rows), workers=workers, mistakes=mistakes)
