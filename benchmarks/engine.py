@@ -16,12 +16,12 @@ What is compared with each other is measured in one run, in turns. Processor tim
 import argparse
 import json
 import os
-import re
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from pathlib import Path
 
@@ -409,15 +409,15 @@ def draw():
 
     paper()
     found = json.loads(KEPT.read_text())
-    figure, axes = plt.subplots(2, 2, figsize=(PAGE, 5.2), layout="constrained")
+    figure, axes = plt.subplots(2, 2, figsize=(PAGE, 6), layout="constrained")
     if "specification" in found:
         ways = found["specification"]["ways"]
         bars(axes[0, 0], {name: row["times_faster"] for name, row in ways.items()}, "{:.1f}")
-        axes[0, 0].set(xlabel="times faster than literal code", title="An epoch of the specification")
+        axes[0, 0].set(xlabel="times as fast as literal code", title="The specification, an epoch")
     if "features" in found:
         rows = {name: row["times_real_time"] for name, row in found["features"]["rows"].items()}
         bars(axes[0, 1], rows, "{:.0f}")
-        axes[0, 1].set(xscale="log", xlabel="times real time, one core", title="Features")
+        axes[0, 1].set(xscale="log", xlim=(1, 60_000), xlabel="times real time", title="Features, one core")
     if "memory" in found:
         for by, marker in (("corpus", "o"), ("speaker", "s")):
             rows = [row for row in found["memory"] if row["by"] == by]
@@ -433,8 +433,8 @@ def draw():
             values = [row[side] for row in rows.values()]
             axes[1, 1].barh([i + shift for i in y], values, 0.4, color=color, label=side)
         axes[1, 1].set_yticks(y, [name.replace(", ", ",\n") for name in rows])
-        axes[1, 1].set(xscale="log", xlabel="processor time [s]", title="Stages that compute nothing")
-        axes[1, 1].legend()
+        axes[1, 1].set(xscale="log", xlim=(1, None), xlabel="processor time [s]", title="Stages, trials done")
+        axes[1, 1].legend(loc="lower right", bbox_to_anchor=(1, 1.1), ncols=2)
     figure.savefig(KEPT.with_suffix(".svg"))
 
 
@@ -442,7 +442,7 @@ def bars(axis, values, form):
     "Horizontal bars with their values."
     names = list(values)[::-1]
     axis.barh(range(len(names)), [values[name] for name in names], color="C0")
-    axis.set_yticks(range(len(names)), [re.sub(r"(.{22}\S*) ", r"\1\n", name) for name in names])
+    axis.set_yticks(range(len(names)), [textwrap.fill(name.replace(", as librosa sets it", ", default"), 24) for name in names])
     for y, name in enumerate(names):
         axis.annotate(form.format(values[name]), (values[name], y), xytext=(3, -3), textcoords="offset points")
     axis.margins(x=0.2)
