@@ -390,7 +390,7 @@ def part_of_an_epoch(corpus, share):
     run = assemble_as(how, spec["slots"], inputs_of(train), classes, 0, train, validation)
     batches = list(SLOTS["sampler"].build(spec["slots"]["sampler"])(train, torch.Generator().manual_seed(1)))
     device = run.accelerator.device
-    learn = lambda rows: float(run.step(run, train.batch(list(rows)).to(device)))  # noqa: E731
+    learn = lambda rows: float(run.step(run, train.batch(rows.tolist()).to(device)))  # noqa: E731
     predicted = lambda: forward(run.model, run.val_dataloader, device)  # noqa: E731
     run.model.train()
     learn(batches[0])  # what is allocated or compiled at first is not counted
@@ -467,7 +467,7 @@ if __name__ == "__main__":
     if given.what == "estimate":
         estimate(given.where[0] if given.where else "demo")
     if given.what == "rehearsal":
-        rehearsal(given.where[0] if given.where else "iemocap", 10)
+        rehearsal(given.where[0] if given.where else "iemocap", 30)
     if given.what == "overhead":
         overhead(given.where[0], float(given.where[1]))
     if given.what == "gpu":

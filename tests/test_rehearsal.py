@@ -66,12 +66,12 @@ def test_without_its_weights_it_says_how_to_provide_them(monkeypatch):
 
 
 def test_an_estimate_counts_what_can_be_counted():
-    "Trials, weights and speech of the bundled corpus, foretold from a tenth of its turns; times are for a benchmark."
+    "Trials, weights and speech of the bundled corpus, foretold from a ninth of its turns; times are for a benchmark."
     from merhan.estimate import estimate, told
     from merhan.layout import Place
     from merhan.params import read_params
 
-    found = estimate("demo", 48, ["baseline", "noise_augmentation"])
+    found = estimate("demo", 64, ["baseline", "noise_augmentation"])
     rows = found["strategies"].set_index("strategy")
     protocol, place = read_params("demo")["protocol"], Place("demo")
     assert rows.trials.to_dict() == dict(
