@@ -3,7 +3,7 @@
     python benchmarks/engine.py specification          an epoch of the specification's network, against literal code
     python benchmarks/engine.py features CORPUS        trackers and features as multiples of real time, 40 recordings
     python benchmarks/engine.py memory                 an epoch over 1,000 to 100,000 turns on disk
-    python benchmarks/engine.py stages BEFORE AFTER    stages that compute nothing, of two checkouts that have run
+    python benchmarks/engine.py stages BEFORE AFTER    stages whose trials are done, of two that made the first look
     python benchmarks/engine.py estimate CORPUS        what `merhan estimate` says, against what is then measured
     python benchmarks/engine.py rehearsal CORPUS       the same for a corpus that `merhan rehearse` has rehearsed whole
     python benchmarks/engine.py overhead FILE SECONDS  share of a repro that is not work, from its MERHAN_TIMES
@@ -224,15 +224,20 @@ def memory(counts, folder):
     keep("memory", rows)
 
 
+def seconds_of_children():
+    "Processor time of all processes that this one started and that have ended."
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def seconds_of(folder, words):
     "Processor time and wall time of a command in a checkout."
     environment = os.environ | dict(PYTHONPATH=str(folder), OMP_NUM_THREADS="1", PYTHONHASHSEED="0")
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, started = seconds_of_children(), time.perf_counter()
     done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)} failed in {folder}:\n{done.stderr[-2000:]}")
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, time.perf_counter() - started
+    return seconds_of_children() - before, time.perf_counter() - started
 
 
 LOOK = "pipelines/first_look/dvc.yaml"
@@ -308,11 +313,11 @@ def features_anew(needed, table, folder):
 
     from merhan.products import write_missing_products
 
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = seconds_of_children()
     cards = write_missing_products(needed, table, folder, joblib.cpu_count())
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = seconds_of_children() - before
     gigabytes = sum(4 * card["frames"] * card["channels"] for card in cards.values()) / 1e9
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, gigabytes
+    return processor, gigabytes
 
 
 def keep_estimate(corpus, told, pairs):
@@ -442,7 +447,8 @@ def bars(axis, values, form):
     "Horizontal bars with their values."
     names = list(values)[::-1]
     axis.barh(range(len(names)), [values[name] for name in names], color="C0")
-    axis.set_yticks(range(len(names)), [textwrap.fill(name.replace(", as librosa sets it", ", default"), 24) for name in names])
+    shown = [name.replace(", as librosa sets it", ", default") for name in names]
+    axis.set_yticks(range(len(names)), [textwrap.fill(name, 24) for name in shown])
     for y, name in enumerate(names):
         axis.annotate(form.format(values[name]), (values[name], y), xytext=(3, -3), textcoords="offset points")
     axis.margins(x=0.2)
