@@ -6,15 +6,18 @@
 __all__ = ['SENTENCES', 'read_corpus', 'process_iemocap_dataset', 'csv_sentences', 'goemotions_sentences', 'read_sentences']
 
 # %% ../nbs/130_corpora.ipynb #imports
+import re
 from pathlib import Path
 
 import pandas as pd
 
+import merhan.acted, merhan.esd, merhan.exchange, merhan.folder, merhan.manifest, merhan.meld # noqa: F401, I001
+import merhan.msp_podcast # noqa: F401 (readers register themselves)
 from .iemocap import (  # noqa: F401 (the specification's names are found here, too)
     extract_emotion_from_evaluation, extract_transcriptions, iemocap)
 from .layout import written
-from .manifest import manifest # noqa: F401 (it registers itself)
 from .params import ABOUT
+from .tables import decoded, read_table
 from .utterances import READERS, Corpus, class_names, normalised
 
 # %% ../nbs/130_corpora.ipynb #read-corpus
@@ -24,11 +27,7 @@ def read_corpus(
     "The corpus that a configuration describes."
     name = corpus.get("reader")
     if name not in READERS: raise ValueError(f"no corpus reader {name!r}; choose from {sorted(READERS)}")
-    options = {k: v for k, v in corpus.items() if k not in ABOUT}
-    try:
-        return READERS[name](corpus["root"], **options)
-    except TypeError as error:
-        raise ValueError(f"corpus.{name}: {error}") from None
+    return READERS[name](corpus["root"], **{k: v for k, v in corpus.items() if k not in ABOUT})
 
 # %% ../nbs/130_corpora.ipynb #process-iemocap-dataset
 def process_iemocap_dataset(
@@ -45,16 +44,23 @@ def process_iemocap_dataset(
 
 # %% ../nbs/130_corpora.ipynb #csv-sentences
 def csv_sentences(path):
-    "Rows of a CSV with the columns `text` and `label`."
-    return pd.read_csv(path)[["text", "label"]]
+    "Rows of a CSV with the columns `text` and `label`, in whatever encoding and with whatever separator it has."
+    return read_table(path, ("text", "label")).frame()[["text", "label"]]
 
 def goemotions_sentences(path):
     "Rows of a GoEmotions file that have one label, named as in `labels.txt` beside it."
-    names = Path(path).with_name("labels.txt").read_text().split()
-    columns = ["text", "label", "id"]
-    table = pd.read_csv(path, sep="\t", header=None, names=columns, quoting=3, dtype=str, keep_default_na=False)
-    table = table[table.label.str.fullmatch(r"\d+")]
-    return table.assign(label=[names[int(n)] for n in table.label])[["text", "label"]]
+    beside = Path(path).with_name("labels.txt")
+    if not beside.is_file(): raise ValueError(f"there is no {beside}, which names the labels of {path}")
+    names, found = decoded(beside).content.split(), []
+    for number, line in decoded(path).lines():
+        if not line: continue
+        sentence, label, *_ = [*line.split("\t"), ""]
+        if not re.fullmatch(r"[\d,]+", label, re.ASCII): raise ValueError(
+            f"{path}, line {number}: a text, a tab and numbers of labels should stand here")
+        if "," in label: continue
+        if int(label) >= len(names): raise ValueError(f"{path}, line {number}: {beside} has no label {label}")
+        found.append((sentence, names[int(label)]))
+    return pd.DataFrame(found, columns=["text", "label"])
 
 SENTENCES = dict(csv=csv_sentences, goemotions=goemotions_sentences)
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['cross_entropy', 'weighted_cross_entropy_loss', 'WeightedCrossEntropy', 'weighted_cross_entropy', 'focal',
-           'ModalityHeads', 'modality_heads']
+           'SoftLabels', 'soft_labels', 'ModalityHeads', 'modality_heads', 'RatingHead', 'Dimensions',
+           'masked_concordance', 'dimensions']
 
 # %% ../nbs/30_losses.ipynb #imports
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from .fusion import MeanPooling
 from .slots import Auxiliary, Loss, auxiliary, loss
+from .utterances import DIMENSIONS
 
 # %% ../nbs/30_losses.ipynb #cross-entropy
 @loss
@@ -63,12 +65,33 @@ def focal(
         return ((1 - (-ce).exp()) ** gamma * ce).mean()
     return value
 
+# %% ../nbs/30_losses.ipynb #softlabels
+class SoftLabels(Loss):
+    "Cross-entropy with the evaluators' votes, mixed with the label."
+    def __init__(self, share): self.share = share
+
+    def fit(self, turns, num_classes):
+        "Raise if the corpus knows no votes."
+        if turns.votes is None: raise ValueError("soft_labels needs the votes of evaluators, and this corpus has none")
+
+    def __call__(self, logits, batch):
+        label = (batch.label[:, None] == torch.arange(logits.shape[-1], device=logits.device)).to(logits.dtype)
+        target = torch.lerp(label, batch.votes.to(logits.dtype), self.share)
+        return -(target * logits.log_softmax(-1)).sum(-1).mean()
+
+@loss
+def soft_labels(
+    share:float=1., # of the votes in the target; the rest is the label's
+):
+    "Cross-entropy with the shares of evaluators' votes (Fayek et al. 2016, soft labels)."
+    return SoftLabels(share)
+
 # %% ../nbs/30_losses.ipynb #modalityheads
 class ModalityHeads(Auxiliary):
     "Cross-entropy of one linear head per modality, weighted."
     def __init__(self, **weights): self.weights = weights
 
-    def blocks(self, hidden_dim, num_classes):
+    def blocks(self, hidden_dim, num_classes, width):
         return {f"{name}_head": nn.Linear(hidden_dim, num_classes) for name in self.weights}
 
     def opinions(self, model) -> dict: # modality to logits
@@ -95,3 +118,59 @@ def modality_heads(
     """A separate loss for each modality, added to the joint one (specification, Modality-Specific Loss;
     Wang et al. 2020, gradient blending)."""
     return ModalityHeads(audio=audio, text=text)
+
+# %% ../nbs/30_losses.ipynb #ratinghead
+class RatingHead(nn.Module):
+    "Fused vector to ratings, on the scale of the training side."
+    def __init__(self, width, mean, std):
+        super().__init__()
+        self.linear = nn.Linear(width, len(mean))
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, vector): return self.mean + self.std * self.linear(vector) # [batch, ratings]
+
+class Dimensions(Auxiliary):
+    "One minus the concordance correlation of each rating, averaged and weighted."
+    def __init__(self, weight):
+        self.weight = weight
+        self.mean, self.std = torch.zeros(len(DIMENSIONS)), torch.ones(len(DIMENSIONS))
+
+    def fit(self, turns, num_classes):
+        "Take mean and deviation of each rating from the training side."
+        if turns.ratings is None or not turns.ratings.isfinite().any(0).all():
+            raise ValueError(f"dimensions needs ratings of {', '.join(DIMENSIONS)}, and this corpus lacks some")
+        each = [rating[rating.isfinite()] for rating in turns.ratings.T]
+        self.mean = torch.stack([rating.mean() for rating in each])
+        self.std = torch.stack([rating.std(correction=0).clamp(min=1e-3) for rating in each])
+
+    def blocks(self, hidden_dim, num_classes, width):
+        return dict(rating_head=RatingHead(width, self.mean, self.std))
+
+    def estimates(self, model) -> dict: # rating to its value for each turn
+        "What the head makes of the latest fused vectors."
+        return dict(zip(DIMENSIONS, model.rating_head(model.encoded["fused"].float()).T))
+
+    def __call__(self, model, logits, batch):
+        lost = []
+        for estimate, rating in zip(self.estimates(model).values(), batch.ratings.T):
+            is_rated = rating.isfinite()
+            believed = torch.where(is_rated, estimate, 0.), torch.where(is_rated, rating, 0.)
+            lost.append(1 - masked_concordance(*believed, is_rated.float()))
+        return self.weight * torch.stack(lost).mean()
+
+def masked_concordance(estimate, truth, weight):
+    "Concordance correlation over the turns of weight one, without reading which they are."
+    count = weight.sum().clamp(min=1)
+    centre = lambda x: (x * weight).sum() / count
+    a, b = (estimate - centre(estimate)) * weight, (truth - centre(truth)) * weight
+    distance = (a.square() + b.square()).sum() / count + (centre(estimate) - centre(truth)).square()
+    return 2 * (a * b).sum() / count / distance.clamp(min=1e-6)
+
+@auxiliary
+def dimensions(
+    weight:float=.5, # of this loss beside that of the classes
+):
+    """Valence, activation and dominance, estimated beside the class by a head of their own
+    (Parthasarathy and Busso 2017, multitask; Lin 1989, concordance)."""
+    return Dimensions(weight)

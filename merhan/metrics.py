@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['METRICS', 'Predicted', 'mean_recall', 'Metric', 'metric', 'score', 'weighted_accuracy', 'unweighted_accuracy',
            'weighted_f1', 'macro_f1', 'bin_error', 'calibration_error', 'brier', 'cross_entropy_of_labels',
-           'calibrated_error']
+           'calibrated_error', 'concordance']
 
 # %% ../nbs/180_metrics.ipynb #imports
 from dataclasses import dataclass
@@ -136,3 +136,10 @@ def calibrated_error(table, draws=200, seed=0) -> float: # percent
     confidence, generator = Predicted(table).confidence, np.random.default_rng(seed)
     drawn = (generator.random(len(table)) < confidence for _ in range(draws))
     return float(np.mean([bin_error(confidence, correct) for correct in drawn]))
+
+# %% ../nbs/180_metrics.ipynb #concordance
+def concordance(estimate, truth) -> float: # -1 to 1; both [turn]
+    "Concordance correlation of two series (Lin 1989); zero where neither varies."
+    a, b = estimate - estimate.mean(), truth - truth.mean()
+    distance = (a**2).mean() + (b**2).mean() + (estimate.mean() - truth.mean()) ** 2
+    return 2 * float((a * b).mean()) / max(float(distance), 1e-12)

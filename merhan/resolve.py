@@ -48,7 +48,9 @@ def tiny_turns(holds=("audio_features", "text_states")) -> Turns:
     "Four turns of two classes, of different lengths, made of what the encoders read."
     generator = torch.Generator().manual_seed(0)
     audio, text = (TINY[what](generator) for what in holds)
-    return Turns(list("abcd"), audio, text, torch.tensor([0, 1, 0, 1]), list("xxyy"), holds=tuple(holds))
+    label = torch.tensor([0, 1, 0, 1])
+    votes, ratings = torch.nn.functional.one_hot(label).float(), 1 + 2 * torch.rand(4, 3, generator=generator)
+    return Turns(list("abcd"), audio, text, label, list("xxyy"), holds=tuple(holds), votes=votes, ratings=ratings)
 
 TINY = dict(
     audio_features=lambda generator: [torch.randn(n, 4, generator=generator) for n in (5, 3, 2, 1)],

@@ -146,6 +146,7 @@ class Reading:
     layers = 1
     def __call__(self, sentence): raise NotImplementedError
     def tokens(self, sentence) -> list: raise NotImplementedError # one for each row
+    def left_out(self, sentence) -> list: return [] # messages about what of a sentence is not read
 
 class Normalisation:
     "A shift and scale of frames that is fitted on the training side."
@@ -214,8 +215,11 @@ class Loss(Called):
 
 class Auxiliary:
     "A term added to the loss: called with (model, logits, batch), it gives a scalar."
-    def blocks(self, hidden_dim, num_classes) -> dict: return {} # name to a block that the model gets in addition
+    def blocks(self, hidden_dim, num_classes, width) -> dict: # channels of a state; logits; channels of the fused vector
+        "Blocks that the model gets in addition, by name."
+        return {}
     def opinions(self, model) -> dict: return {} # name to logits of its own, reported at validation
+    def estimates(self, model) -> dict: return {} # name of a rating to its value for each turn, stored with predictions
     def fit(self, turns, num_classes): "Compute what it needs from the training side, once, before training."
     def __call__(self, model, logits, batch): raise NotImplementedError
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['OUTSIDE_THE_MODEL', 'MADE_OF', 'EpochBatches', 'this_process', 'training_side', 'fitted_normalisation',
            'normalised_sides', 'inputs_of', 'assemble', 'effective_parameters', 'check_effective', 'assemble_as',
-           'fit_trial', 'train_and_store', 'store_trial', 'weights_of', 'predictions', 'stored_product', 'stored_sides',
-           'on_one_thread', 'run_trial']
+           'fit_trial', 'train_and_store', 'store_trial', 'weights_of', 'predictions', 'rating_columns',
+           'stored_product', 'stored_sides', 'on_one_thread', 'run_trial']
 
 # %% ../nbs/35_trial.ipynb #imports
 import json, os, time
@@ -23,14 +23,14 @@ from safetensors.torch import save_file
 import merhan.losses, merhan.variants # noqa: F401 (their components register themselves, in every process)
 from .attention import merge_projections, pruned_heads
 from .data import in_order, load_turns, own_share
-from .layout import Trial, written
-from .loop import forward, weights_sha256
+from .layout import Trial, seal, written
+from .loop import forward, probabilities, weights_sha256
 from .model import build_model
 from .products import Product
 from .slots import SLOTS
 from .step import MixedPrecision
 from .training import TensorBoard, Trainer
-from .utterances import class_names
+from .utterances import DIMENSIONS, class_names
 
 # %% ../nbs/35_trial.ipynb #epochbatches
 class EpochBatches:
@@ -157,11 +157,12 @@ def store_trial(run, trial, normalise, sides, card, seconds):
         for name, turns in sides.items():
             predictions(run, turns, card["classes"]).to_parquet(partial/f"{name}.parquet", index=False)
         save_file(weights_of(model, normalise), partial/"weights.safetensors")
-        (partial/"history.json").write_text(json.dumps(run.history))
+        (partial/"history.json").write_text(json.dumps(run.history), "utf-8")
         (partial/"card.json").write_text(
-            json.dumps(card | dict(weights_sha256=weights_sha256(model)), indent=1, default=str)
+            json.dumps(card | dict(weights_sha256=weights_sha256(model)), indent=1, default=str), "utf-8"
         )
-        (partial/"cost.json").write_text(json.dumps(cost))
+        (partial/"cost.json").write_text(json.dumps(cost), "utf-8")
+        seal(partial)
     trial.checkpoint.unlink(missing_ok=True)
 
 def weights_of(model, normalise):
@@ -170,15 +171,24 @@ def weights_of(model, normalise):
     return {k: v.detach().cpu().clone().contiguous() for k, v in state.items()}
 
 def predictions(run, turns, names) -> pd.DataFrame: # utterance, label, predicted, p_<class>
-    "Class probabilities of every turn."
-    rows, label, utterance = [], [], []
+    "Class probabilities of every turn; where a part of the network estimates ratings, also these and the true ones."
+    tables = []
     for logits, batch in forward(run.network, in_order(turns), run.accelerator.device):
-        rows.append(logits.cpu().double().softmax(-1))
-        label += [names[i] for i in batch.label.tolist()]
-        utterance += batch.utterance
-    probability = torch.cat(rows).numpy()
-    known = dict(utterance=utterance, label=label, predicted=[names[i] for i in probability.argmax(1)])
-    return pd.DataFrame(known | {f"p_{name}": probability[:, i] for i, name in enumerate(names)})
+        probability = probabilities(logits, batch.utterance).cpu()
+        label, best = batch.label.tolist(), probability.argmax(1).tolist()
+        columns = dict(utterance=batch.utterance, label=[names[i] for i in label], predicted=[names[i] for i in best])
+        columns |= {f"p_{name}": probability[:, i].numpy() for i, name in enumerate(names)}
+        tables.append(pd.DataFrame(columns | rating_columns(run, batch)))
+    return pd.concat(tables, ignore_index=True)
+
+def rating_columns(run, batch) -> dict: # column to values
+    "True and estimated ratings of the turns that the network has just seen; empty if nothing estimates any."
+    made = {}
+    for term in run.auxiliary:
+        for name, values in term.estimates(run.network).items():
+            made[name] = batch.ratings[:, DIMENSIONS.index(name)].cpu().numpy()
+            made[f"estimated_{name}"] = values.detach().float().cpu().numpy()
+    return made
 
 # %% ../nbs/35_trial.ipynb #stored-product
 def stored_product(work, name) -> Product:

@@ -48,7 +48,8 @@ def release(tmp_path):
 
 def reasons(root):
     found = iemocap(root)
-    return {s.utterance[-4:]: s.reason for s in found.set_aside}, {u.utterance[-4:]: u for u in found.utterances}
+    aside = {s.utterance[-4:]: s.reason for s in found.set_aside + found.files}
+    return aside, {u.utterance[-4:]: u for u in found.utterances}
 
 
 def test_recordings(release):
@@ -93,7 +94,7 @@ def test_a_label_nobody_knows(release):
 
 
 def test_folders_that_are_not_the_corpus(tmp_path, release):
-    with pytest.raises(ValueError, match="is not IEMOCAP.*point `corpus.root`"):
+    with pytest.raises(ValueError, match="there is no .*point `corpus.root`"):
         iemocap(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="not complete.*ang: 0 instead of 1103"):
         iemocap(release[0], complete=True)
