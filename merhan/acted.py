@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RAVDESS', 'RAVDESS_CODES', 'RAVDESS_SENTENCES', 'RAVDESS_TWIN', 'CREMAD', 'CREMAD_SENTENCES', 'SAVEE', 'SAVEE_CODES',
            'EMODB', 'EMODB_CODES', 'EMODB_WOMEN', 'EMODB_SENTENCES', 'LISTENERS', 'HEARD', 'SHEMO', 'SHEMO_CODES',
-           'ravdess', 'is_song', 'cremad', 'sexes_of_cremad', 'savee', 'emodb', 'heard_by_listeners', 'shemo',
+           'ravdess', 'is_song', 'cremad', 'beside', 'sexes_of_cremad', 'savee', 'emodb', 'heard_by_listeners', 'shemo',
            'transcripts_of_shemo']
 
 # %% ../nbs/113_acted.ipynb #imports
@@ -61,9 +61,13 @@ def cremad(
         more=lambda found: dict(sex=sexes.get(found["speaker"]), improvised=False))
     expect(corpus, CREMAD, complete, "CREMA-D")
 
+def beside(root, name) -> list: # of paths
+    "A file of this name in the folder of the recordings, or above it."
+    return [place/name for place in (root, root.parent) if (place/name).is_file()]
+
 def sexes_of_cremad(root, corpus) -> dict: # speaker to F or M
     "The sex of each actor, where the corpus's own table of them is here."
-    paths = [place/"VideoDemographics.csv" for place in (root, root.parent) if (place/"VideoDemographics.csv").is_file()]
+    paths = beside(root, "VideoDemographics.csv")
     if not paths: return {}
     table = read_table(paths[0], ("ActorID", "Sex"))
     corpus.notes += table.notes
@@ -119,7 +123,7 @@ def emodb(
 
 def heard_by_listeners(root, corpus) -> dict: # utterance to how many of 20 agreed
     "What `erkennung.txt` says of each recording, where it lies beside them."
-    paths = [place/"erkennung.txt" for place in (root, root.parent) if (place/"erkennung.txt").is_file()]
+    paths = beside(root, "erkennung.txt")
     if not paths: return {}
     text = decoded(paths[0], "latin-1")
     share = lambda found: float(found["percent"].replace(",", ".")) / 100
@@ -144,7 +148,7 @@ def shemo(
 
 def transcripts_of_shemo(root) -> dict|None: # file name to words
     "The words of `shemo.json`, where it lies beside the recordings."
-    paths = [place/"shemo.json" for place in (root, root.parent) if (place/"shemo.json").is_file()]
+    paths = beside(root, "shemo.json")
     if not paths: return None
     try:
         content = json.loads(decoded(paths[0]).content)

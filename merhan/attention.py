@@ -27,7 +27,7 @@ def scaled_dot_product_attention(
     need_weights:bool=True,                      # False takes the fused path, which never forms them
 ) -> tuple[Float[Tensor, "batch *heads target width"], Float[Tensor, "batch *heads target source"]|None]:
     "What each query gathers from the values, and the weights it used (Vaswani et al. 2017, eq. 1)."
-    if real is not None: real = real.view(len(real), *[1] * (query.dim() - 2), -1)
+    if real is not None: real = real.view(real.shape[0], *[1] * (query.dim() - 2), -1)
     if not need_weights: return fused_kernel(query, key, value, real, dropout_rate), None
     scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
     if real is not None: scores = scores.masked_fill(~real, -math.inf)

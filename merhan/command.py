@@ -5,20 +5,21 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'CORPUS', 'STRATEGY', 'EXECUTING', 'PACKAGES', 'STAGE', 'ATTEMPT', 'WHY', 'SEEDS', 'argument', 'command',
            'parser', 'main', 'check_packages', 'check_machine', 'check_audio', 'check_text_encoder', 'check_corpus',
-           'check', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines', 'lessons', 'requirements',
-           'readme', 'site', 'pdf', 'estimate_command', 'rehearse_command', 'costs', 'try_command', 'predict_command',
-           'compare', 'confirm']
+           'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines', 'lessons',
+           'requirements', 'readme', 'site', 'pdf', 'estimate_command', 'rehearse_command', 'costs', 'try_command',
+           'predict_command', 'compare', 'confirm']
 
 # %% ../nbs/74_command.ipynb #imports
-import argparse, json, platform, shutil, subprocess, sys
+import argparse, json, os, platform, shutil, subprocess, sys, warnings
 from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
 
-from .environment import settle
+from .environment import check_python, settle, surround
 from .layout import BRANCHES, COSTS, SELECTED, Place, write_csv, write_json, write_pin
+from .progress import end_with_dvc
 
 # %% ../nbs/74_command.ipynb #commands
 COMMANDS = {}
@@ -51,12 +52,24 @@ def main(arguments=None):
     # if this module is installed, importing nbformat spends seconds compiling an unused grammar of web addresses
     sys.modules.setdefault("rfc3987_syntax", None)
     given = vars(parser().parse_args(arguments))
-    if arguments is None and given["command"] in EXECUTING: settle()
-    function, *_ = COMMANDS[given.pop("command")]
+    function, *_ = COMMANDS[given["command"]]
     try:
-        sys.exit(function(**given))
-    except (ValueError, FileNotFoundError) as error:
+        check_python()
+        surround()
+        if not Path("params.yaml").is_file(): raise ValueError(
+            "there is no params.yaml here; run merhan from the root of the repository")
+        if arguments is None and given["command"] in EXECUTING: settle()
+        if given.pop("command") in EXECUTING: end_with_dvc()
+        status = function(**given)
+        sys.stdout.flush()
+    except BrokenPipeError: # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except ImportError as error:
+        sys.exit(f"merhan: a package or a library of the system is missing ({error}); `make install` installs packages")
+    except (ValueError, OSError) as error:
         sys.exit(f"merhan: {error}")
+    sys.exit(status)
 
 # %% ../nbs/74_command.ipynb #packages
 PACKAGES = (
@@ -112,7 +125,11 @@ def check_corpus(name):
         found = read_corpus(read_params(name)["corpus"])
         counts = pd.Series([u.emotion for u in found.utterances]).value_counts().sort_index()
         shown = ", ".join(f"{emotion} {n}" for emotion, n in counts.items())
-        yield f"corpus {name}", True, f"{len(found.utterances)} turns ({shown}), {len(found.set_aside)} set aside", ""
+        fates = found.account()
+        told = [f"{fates['used']} of {fates['rows read']} rows are used ({shown})"]
+        told += [f"{fates[fate]} {fate}" for fate in ("outside the protocol", "set aside")]
+        yield f"corpus {name}", True, ", ".join(told), ""
+        for note in found.notes[:20]: yield "", True, note, ""
     except (ValueError, FileNotFoundError) as error:
         yield (
             f"corpus {name}",
@@ -134,6 +151,19 @@ def check(corpus="demo") -> int: # 0 if nothing that is needed is missing
             missing, total = missing + (not is_good), total + 1
     print(f"\n{missing} of {total} things are missing" if missing else f"\nall {total} things are here")
     return int(missing > 0)
+
+# %% ../nbs/74_command.ipynb #convert
+@command("give a corpus to others: a folder with a manifest, an audiofolder, or an audformat database", CORPUS,
+         argument("folder", help="new folder that is written"),
+         argument("--to", default="manifest", help="manifest, audiofolder, audformat"))
+def convert(corpus, folder, to):
+    "Write the recordings and labels of a corpus, as its reader understands them, in a layout that others read."
+    from merhan.corpora import read_corpus
+    from merhan.exchange import export_corpus
+    from merhan.params import read_params
+    found = read_corpus(read_params(corpus)["corpus"])
+    export_corpus(found, folder, to, corpus)
+    print(found.account().to_string(), f"\nwritten to {folder} as {to}")
 
 # %% ../nbs/74_command.ipynb #stage
 STAGE = argument("stage", choices=sorted(p.stem for p in Path("nbs/pipeline").glob("*.ipynb")) or None)
@@ -243,7 +273,7 @@ def requirements():
 def readme():
     "Write README.md from its notebook."
     from merhan.site import readme_text
-    Path("README.md").write_text(readme_text())
+    Path("README.md").write_text(readme_text(), "utf-8")
 
 @command("render executed notebooks to reports/site")
 def site():
@@ -323,15 +353,23 @@ def predict_command(recording, text, corpus, strategy, attention):
     "Print class probabilities of a recording; save the attention figure where asked."
     from merhan.evaluation import frame_seconds
     from merhan.params import caveat_of
-    from merhan.predict import load_trained, plot_attention, predict
+    from merhan.predict import load_trained, not_read, plot_attention, predict
     from merhan.trained import token_words
+    if any("\ud800" <= character <= "\udfff" for character in text): raise ValueError(
+        "the words given with --text are in an encoding that this terminal does not use; give them in UTF-8")
     models = load_trained(corpus, strategy)
-    probability, maps = predict(recording, text, models)
+    with warnings.catch_warnings(record=True) as noted:
+        warnings.simplefilter("always")
+        probability, maps = predict(recording, text, models)
+    notes = [str(each.message) for each in noted if each.category is UserWarning] + not_read(models, text)
+    for note in notes: print(f"note: {note}", file=sys.stderr)
     for emotion, p in probability.sort_values(ascending=False).items():
         print(f"{emotion:<5} {p:6.1%}  {'█' * round(40 * p)}")
     print(f"\naverage of {len(models)} models ({strategy}, trained on {corpus})\n{caveat_of(corpus)}")
     if attention:
         slots = models[0].slots
+        folder = Path(attention).parent
+        if not folder.is_dir(): raise ValueError(f"there is no folder {folder} for --attention")
         plot_attention(maps, token_words(slots, text), frame_seconds(slots)).savefig(attention)
         print(f"attention of the first model: {attention}")
 

@@ -66,7 +66,7 @@ def tensor_mb(work) -> float:
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record: work()
     with tempfile.TemporaryDirectory() as folder:
         record.export_chrome_trace(f"{folder}/trace.json")
-        events = json.loads(Path(f"{folder}/trace.json").read_text())["traceEvents"]
+        events = json.loads(Path(f"{folder}/trace.json").read_text("utf-8"))["traceEvents"]
     of_memory = sorted((e for e in events if e.get("name") == "[memory]"), key=lambda e: e["ts"])
     account = [e["args"] for e in of_memory]
     before = account[0]["Total Allocated"] - account[0]["Bytes"]

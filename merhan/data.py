@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AUDIO', 'TEXT', 'INPUTS', 'SAMPLES', 'MOST_TURNS', 'MOST_FRAMES', 'Batch', 'checked_shapes', 'checked_lengths',
-           'check_mask', 'check_values_of', 'not_finite', 'raise_for', 'checked', 'Frames', 'Turns', 'end_to_end',
+           'checked_mask', 'check_values_of', 'not_finite', 'raise_for', 'checked', 'Frames', 'Turns', 'end_to_end',
            'load_turns', 'shares_of_votes', 'within', 'frames_of', 'Batches', 'in_order', 'own_share', 'standard',
            'Normaliser', 'moments', 'shuffled', 'in_batches', 'balanced', 'IEMOCAPDataset', 'collate',
            'get_iemocap_dataloader']
@@ -76,15 +76,18 @@ def checked_shapes(inputs:dict) -> dict: # by the names of `Batch.inputs`; None:
     sizes = {}
     for name in INPUTS.keys() & given.keys():
         axes = ["batch", *INPUTS[name].split(", ")]
+        if not torch.is_tensor(given[name]): raise ValueError(
+            f"{name} should be a tensor, not {type(given[name]).__name__}")
         if given[name].dim() != len(axes):
             raise ValueError(f"{name} should be [{', '.join(axes)}], and has the shape {tuple(given[name].shape)}")
         sizes[name] = given[name].shape[:2]
     if not sizes: raise ValueError(f"a batch holds none of {', '.join(INPUTS)}")
-    if 0 in next(iter(sizes.values())): raise ValueError("a batch of no turns, or of turns without any frame or token")
-    turns = {size[0] for size in sizes.values()}
-    if len(turns) > 1: raise ValueError(f"inputs of one batch differ in their number of turns: {sizes}")
-    if "audio_lengths" in given: given["audio_lengths"] = checked_lengths(given["audio_lengths"], *turns)
-    if "attention_mask" in given: check_mask(given["attention_mask"], sizes)
+    (turns, places), *others = sizes.values()
+    if turns == 0 or places == 0: raise ValueError("a batch of no turns, or of turns without any frame or token")
+    if any(other[0] != turns for other in others):
+        raise ValueError(f"inputs of one batch differ in their number of turns: {sizes}")
+    if "audio_lengths" in given: given["audio_lengths"] = checked_lengths(given["audio_lengths"], turns)
+    if "attention_mask" in given: given["attention_mask"] = checked_mask(given["attention_mask"], sizes)
     return inputs | given
 
 def checked_lengths(lengths, turns) -> torch.Tensor: # [batch]
@@ -93,22 +96,25 @@ def checked_lengths(lengths, turns) -> torch.Tensor: # [batch]
     if lengths.is_floating_point(): raise ValueError(
         "audio_lengths should count frames (or samples) in whole numbers; relative lengths, as of SpeechBrain, have "
         "to be multiplied by the frames of the longest turn and rounded")
-    if lengths.shape != (turns,): raise ValueError(
+    if lengths.dim() != 1 or lengths.shape[0] != turns: raise ValueError(
         f"audio_lengths should be one number for each of {turns} turns, and has the shape {tuple(lengths.shape)}")
     return lengths
 
-def check_mask(mask, sizes):
-    "Raise unless a mask has whole numbers or truth values, one for each token."
+def checked_mask(mask, sizes) -> torch.Tensor: # [batch, token]
+    "A mask as a tensor of whole numbers or truth values, one for each token."
+    mask = torch.as_tensor(mask)
     if mask.is_floating_point(): raise ValueError(
         "attention_mask should be 1 for a real token and 0 for padding, as whole numbers or truth values; "
         "a mask that is added to scores (0 and -1e9) means the opposite")
     for name in ("text_states", "input_ids"):
-        if name in sizes and mask.shape != sizes[name]:
+        if name in sizes and (mask.dim() != 2 or mask.shape[0] != sizes[name][0] or mask.shape[1] != sizes[name][1]):
             raise ValueError(f"attention_mask has the shape {tuple(mask.shape)}, and {name} {tuple(sizes[name])}")
+    return mask
 
 # %% ../nbs/165_data.ipynb #check-values-of
 def check_values_of(inputs:dict, names=()):
-    "Raise if a turn has nothing to attend to, more frames than there are, or a number that is not finite; `names` are the turns'."
+    """Raise if a turn has nothing to attend to, more frames than there are, or a number that is not finite;
+    `names` are those of the turns."""
     for name in ("audio_features", "waves"):
         if inputs.get(name) is None: continue
         frames, lengths = inputs[name], inputs.get("audio_lengths")
@@ -120,7 +126,8 @@ def check_values_of(inputs:dict, names=()):
         raise_for(not_finite(frames, real), names, f"has {name} that are not finite")
     mask = inputs.get("attention_mask")
     if mask is None: return
-    raise_for((mask.long() != mask.bool().long()).any(1), names, "has an attention_mask with other numbers than 0 and 1")
+    is_odd = (mask.long() != mask.bool().long()).any(1)
+    raise_for(is_odd, names, "has an attention_mask with other numbers than 0 and 1")
     raise_for(~mask.bool().any(1), names, "has no real token to attend to")
     if inputs.get("text_states") is not None:
         raise_for(not_finite(inputs["text_states"], mask.bool()), names, "has text_states that are not finite")
@@ -140,7 +147,7 @@ def checked(batch:Batch) -> Batch:
     "The same batch; if something is wrong with a turn, the error names it."
     inputs = checked_shapes(batch.inputs)
     check_values_of(inputs, batch.utterance)
-    return replace(batch, audio_lengths=inputs["audio_lengths"])
+    return replace(batch, audio_lengths=inputs["audio_lengths"], attention_mask=inputs["attention_mask"])
 
 # %% ../nbs/165_data.ipynb #frames
 class Frames(Sequence):

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['pooled', 'jackknife', 'reach_of', 'intervals', 'differences', 'per_class', 'confusion', 'parts', 'shared_training',
-           'metrics_of', 'rounded', 'arguments_of', 'changed_settings', 'joined_frames', 'frame_seconds',
-           'evaluate_model']
+           'rating_metrics', 'metrics_of', 'rounded', 'arguments_of', 'changed_settings', 'joined_frames',
+           'frame_seconds', 'evaluate_model']
 
 # %% ../nbs/50_evaluation.ipynb #imports
 from difflib import unified_diff
@@ -18,8 +18,9 @@ from sklearn.metrics import (
     accuracy_score, classification_report, confusion_matrix, f1_score, precision_recall_fscore_support)
 
 from .layout import slots_of
-from .metrics import METRICS, Predicted, score
-from .utterances import SAMPLE_RATE, normalised
+from .metrics import METRICS, Predicted, concordance, score
+from .recordings import SAMPLE_RATE
+from .utterances import DIMENSIONS, normalised
 
 # %% ../nbs/50_evaluation.ipynb #pooled
 def pooled(table, metric=None):
@@ -115,10 +116,22 @@ def shared_training(folds) -> float: # percent
                 shares.append(len(set(one.train) & set(other.train)) / len(one.train))
     return 100 * float(np.mean(shares))
 
+# %% ../nbs/50_evaluation.ipynb #rating-metrics
+def rating_metrics(table) -> dict: # `ratings`: rating to mean, low, high; empty if none are estimated
+    "Concordance correlation of estimated valence, activation and dominance, with its interval to new sessions."
+    made = {}
+    for name in DIMENSIONS:
+        if f"estimated_{name}" not in table: continue
+        rated = table[table[name].notna()]
+        agreed = lambda rows: concordance(rows[f"estimated_{name}"], rows[name])
+        mean, low, high = jackknife([rated], lambda t: np.mean([agreed(rows) for _, rows in t.groupby("seed")]))
+        made[name] = dict(mean=float(mean), low=float(max(low, -1)), high=float(min(high, 1)))
+    return dict(ratings=made) if made else {}
+
 # %% ../nbs/50_evaluation.ipynb #metrics-of
 def metrics_of(table, baseline=None) -> dict:
     "The content of `metrics/<corpus>/<strategy>.json`."
-    content = intervals(table) | dict(per_class=per_class(table))
+    content = intervals(table) | dict(per_class=per_class(table)) | rating_metrics(table)
     if baseline is not None: content["against_baseline"] = differences(table, baseline)
     return rounded(content)
 
@@ -169,16 +182,17 @@ def evaluate_model(
     device=None,     # None: where the model is
 ) -> dict:           # accuracy and f1_score in percent, classification_report, confusion_matrix
     "Scores of a model on a loader (specification, Evaluation Process)."
-    import torch
-    model.eval()
-    device, targets, predicted = device or next(model.parameters()).device, [], []
-    for batch in test_dataloader:
-        batch = batch.to(device)
-        with torch.no_grad(): predicted += model(**batch.inputs, need_weights=False)[0].argmax(1).tolist()
+    from merhan.loop import forward, probabilities
+    device, targets, predicted, classes = device or next(model.parameters()).device, [], [], []
+    for logits, batch in forward(model, test_dataloader, device):
+        predicted += probabilities(logits, batch.utterance).argmax(1).tolist()
         targets += batch["emotion"].tolist()
+        classes = list(range(logits.shape[1])) # those without a turn have their row as well
+    if not targets: raise ValueError("the loader has no turns to evaluate on")
     return dict(
         accuracy=100 * accuracy_score(targets, predicted),
-        f1_score=100 * f1_score(targets, predicted, average="weighted"),
-        classification_report=classification_report(targets, predicted, output_dict=True, zero_division=0),
-        confusion_matrix=confusion_matrix(targets, predicted).tolist(),
+        f1_score=100 * f1_score(targets, predicted, average="weighted", labels=classes, zero_division=0),
+        classification_report=classification_report(
+            targets, predicted, labels=classes, output_dict=True, zero_division=0),
+        confusion_matrix=confusion_matrix(targets, predicted, labels=classes).tolist(),
     )

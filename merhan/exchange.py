@@ -27,7 +27,8 @@ def audiofolder(
     label="emotion",   # column of the label
     speaker="speaker", # column of the speaker; without metadata, nobody is known
 ):
-    "Hugging Face's audiofolder: recordings with a metadata.csv (file_name, emotion, speaker), or in folders named by their label."
+    """Hugging Face's audiofolder: recordings with a metadata.csv (file_name, emotion, speaker),
+    or in folders that are named by their label."""
     tables = sorted(path for path in root.glob("**/metadata.csv") if len(path.relative_to(root).parts) <= 2)
     for path in tables:
         side = HF_SIDES.get(path.parent.name.lower()) if path.parent != root else None
@@ -84,20 +85,25 @@ def audformat(
         database = library.Database.load(str(root), load_data=True)
     except Exception as error: # whatever its parsers meet
         raise ValueError(f"{path} cannot be read as audformat: {error}") from None
-    if table not in database.tables: raise ValueError(f"{root} has no table {table!r}; it has {sorted(database.tables)}")
+    if table not in database.tables:
+        raise ValueError(f"{root} has no table {table!r}; it has {sorted(database.tables)}")
     found = database[table].df
     lacking = [name for name in (label, speaker) if name not in found]
-    if lacking: raise ValueError(f"table {table!r} of {root} has no column {lacking[0]!r}; it has {list(found.columns)}")
-    split = database.tables[table].split_id
+    if lacking:
+        raise ValueError(f"table {table!r} of {root} has no column {lacking[0]!r}; it has {list(found.columns)}")
+    side = dict(split=database.tables[table].split_id) if database.tables[table].split_id else {}
     for index, row in corpus.reading(list(found.iterrows())):
         file = index[0] if isinstance(index, tuple) else index
         known = {name: row[name] for name in found.columns if pd.notna(row[name])}
-        more = {name: str(known[name]) for name in ("session", "sex", "split") if name in known}
-        if split and "split" not in more: more["split"] = split
-        ratings = {scale: float(known[scale]) for scale in DIMENSIONS if scale in known}
+        more = side | {name: str(known[name]) for name in ("session", "sex", "split") if name in known}
+        try:
+            more |= {scale: float(known[scale]) for scale in DIMENSIONS if scale in known}
+        except ValueError as error:
+            corpus.reject(path, None, str(file), f"a rating is no number: {error}")
+            continue
         words = str(known.get(text, "")) if text in found else None
-        name = str(known.get("utterance") or Path(file).with_suffix("").as_posix())
-        corpus.add(path, None, name, str(known.get(label, "")), root/file, str(known.get(speaker, "")), text=words, **more, **ratings)
+        name, said = str(known.get("utterance") or Path(file).with_suffix("").as_posix()), str(known.get(label, ""))
+        corpus.add(path, None, name, said, root/file, str(known.get(speaker, "")), text=words, **more)
 
 # %% ../nbs/117_exchange.ipynb #exported
 EXPORTED = ("utterance", "text", "emotion", "speaker", "session", "sex", "split", *DIMENSIONS)

@@ -15,7 +15,7 @@ import librosa
 import numpy as np
 from filelock import FileLock
 
-from .utterances import SAMPLE_RATE
+from .recordings import SAMPLE_RATE
 
 # %% ../nbs/135_f0.ipynb #compiled-alone
 def compiled_alone(function, lock=None):

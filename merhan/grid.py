@@ -25,7 +25,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from .layout import SCRATCH, Arithmetic, Place, digest, fold_name, write_json
 from .params import read_machine
-from .progress import KILLED, in_forks, only_shows, progress
+from .progress import KILLED, end_with, in_forks, only_shows, progress
 from .trial import on_one_thread, run_trial, stored_sides, train_and_store
 
 # %% ../nbs/36_grid.ipynb #arithmetic-here
@@ -109,7 +109,7 @@ def place_trial(trial, work, log=None):
 # %% ../nbs/36_grid.ipynb #in-fresh-processes
 def in_fresh_processes(function, calls, jobs, address=None):
     "Call a function in processes that import everything anew."
-    with joblib.parallel_config(backend="loky", n_jobs=jobs):
+    with joblib.parallel_config(backend="loky", n_jobs=jobs, initializer=end_with, initargs=((os.getpid(),),)):
         running = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(function)(*call) for call in calls)
         try:
             yield from running

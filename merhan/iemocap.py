@@ -25,8 +25,8 @@ EVALUATION = re.compile(r"""^\[(?P<start>[\d.]+)\s*-\s*(?P<end>[\d.]+)\]\t
     (?P<dominance>\d+(?:\.\d+)?)\]""", re.VERBOSE | re.ASCII)
 VOTE = re.compile(r"^C-E\d+:\s*(?P<labels>[^(]*)") # of an evaluator; `C-F1` and `C-M1` are the speakers' own view
 VOTED = {
-    "neutral state": "neu", "neutral": "neu", "anger": "ang", "frustration": "fru", "excited": "exc", "happiness": "hap",
-    "sadness": "sad", "surprise": "sur", "fear": "fea", "disgust": "dis", "other": "oth"}
+    "neutral state": "neu", "neutral": "neu", "anger": "ang", "frustration": "fru", "excited": "exc",
+    "happiness": "hap", "sadness": "sad", "surprise": "sur", "fear": "fea", "disgust": "dis", "other": "oth"}
 
 # %% ../nbs/110_iemocap.ipynb #add-vote
 def add_vote(votes:dict, labels:str):
@@ -66,7 +66,8 @@ def transcribed(line) -> dict:
     "What a transcript line says, or its fault."
     found = TRANSCRIPT.match(line)
     if found is None: return dict(utterance="", fault="transcript line cannot be read")
-    if UNDECODED.search(line): return dict(utterance=found["utterance"], fault="encoding of the transcript is not known")
+    if UNDECODED.search(line):
+        return dict(utterance=found["utterance"], fault="encoding of the transcript is not known")
     return found.groupdict()
 
 # %% ../nbs/110_iemocap.ipynb #extract-emotion-from-evaluation
@@ -158,9 +159,8 @@ def read_session(folder, improvised_only, corpus):
         if row["utterance"] in named and row["utterance"] not in words: words[row["utterance"]] = row
     used = {id(row) for row in words.values()}
     for row in corpus.reading([row for row in lines if id(row) not in used]):
-        is_second = row["utterance"] in named
-        fault = row.get("fault") or ("turn appears twice, the first is used" if is_second else "transcript without a label")
-        corpus.reject(row["file"], row["line"], row["utterance"], fault)
+        why = "turn appears twice, the first is used" if row["utterance"] in named else "transcript without a label"
+        corpus.reject(row["file"], row["line"], row["utterance"], row.get("fault", why))
     for row in corpus.reading(labels): join_turn(folder, row, words.get(row["utterance"]), improvised_only, corpus)
 
 def read_annotations(folder, read, corpus) -> list: # of dicts

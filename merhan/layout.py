@@ -10,7 +10,7 @@ __all__ = ['SEAL', 'PRECISIONS', 'SCRATCH', 'BRANCHES', 'COSTS', 'COMPUTED', 'SE
            'write_configs', 'write_metrics', 'write_empty', 'write_folds', 'read_folds']
 
 # %% ../nbs/02_layout.ipynb #imports
-import errno, hashlib, json, os, shutil
+import errno, hashlib, json, os, re, shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,8 @@ def written(path):
 def lacks_space(error, folder) -> bool:
     "Whether a write failed because the disk is full; not every library says so."
     if not isinstance(error, Exception): return False
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or shutil.disk_usage(folder).free < 4096
+    is_told = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return is_told or shutil.disk_usage(folder).free < 4096
 
 def remove(path):
     "Remove a file or a folder, if it is there."
@@ -200,6 +201,10 @@ def fold_name(fold) -> str: return f"fold-{fold.fold}_seed-{fold.seed}"
 class Place:
     "Where everything of a corpus lies, relative to the root of the repository."
     corpus:str
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", str(self.corpus), re.ASCII): raise ValueError(
+            f"a corpus cannot be called {self.corpus!r}: its name is a letter, then letters, digits and underscores")
 
     @property
     def work(self) -> Path: return Path("work")/self.corpus

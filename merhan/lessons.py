@@ -46,7 +46,7 @@ def is_kept(output) -> bool:
 
 def code_cells(path) -> list:
     "The code cells of a notebook."
-    return [c for c in json.loads(Path(path).read_text())["cells"] if c["cell_type"] == "code"]
+    return [c for c in json.loads(Path(path).read_text("utf-8"))["cells"] if c["cell_type"] == "code"]
 
 def failure(path, cell, result) -> str:
     "What failed, and where."
@@ -76,7 +76,7 @@ def renew_lessons(paths, jobs=2):
     found = run_lessons(paths, jobs)
     for path, (outputs, error) in found.items():
         if error: continue
-        notebook = nbformat.from_dict(with_outputs(json.loads(Path(path).read_text()), outputs))
+        notebook = nbformat.from_dict(with_outputs(json.loads(Path(path).read_text("utf-8")), outputs))
         with written(path) as partial: partial.write_text(notebook_text(notebook))
     errors = [error for _, error in found.values() if error]
     if errors: raise SystemExit("\n".join(errors))

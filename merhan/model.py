@@ -119,7 +119,7 @@ class MERHAN(Network):
                 self.audio_encoder, heard, real, need_weights
             )
         if "text" in self.fusion.modalities:
-            real = None if attention_mask is None else attention_mask.bool()
+            real = None if attention_mask is None else given["attention_mask"].bool()
             read = given[self.text_encoder.takes]
             text, text_real, maps["text_local_attention"] = self.encoded_by(self.text_encoder, read, real, need_weights)
         if self.is_watched:
@@ -165,7 +165,8 @@ def real_frames(x, lengths):
     return torch.arange(x.shape[1], device=x.device) < lengths.to(x.device)[:, None]
 
 def is_read_freely(model, given) -> bool:
-    "Whether looking at values costs no wait and breaks no graph: not in training, nor on a GPU, nor while it is traced."
+    """Whether looking at values costs no wait and breaks no graph:
+    not in training, nor on a GPU, nor while the network is traced."""
     if model.training or torch.compiler.is_compiling() or torch.jit.is_tracing(): return False
     return all(type(x) is Tensor and x.device.type == "cpu" for x in given.values() if x is not None)
 

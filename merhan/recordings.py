@@ -131,8 +131,9 @@ def read_by_soundfile(path) -> tuple: # samples, mono; sample rate
         is_empty_wav = file.format == "WAV" and not file.frames
         if is_empty_wav and path.stat().st_size > 1000: return read_by_ffmpeg(path, "its size is unknown")
         samples = joined_blocks(file_blocks(file), file.samplerate)
-        if file.format in ("FLAC", "AIFF", "CAF", "W64", "AU") and len(samples) < file.frames < 1 << 40:
-            raise ValueError(f"recording is truncated (its header promises {file.frames} samples, it has {len(samples)})")
+        found, promised = len(samples), file.frames
+        if file.format in ("FLAC", "AIFF", "CAF", "W64", "AU") and found < promised < 1 << 40:
+            raise ValueError(f"recording is truncated (its header promises {promised} samples, it has {found})")
         if file.format == "OGG" and not ends_its_stream(path):
             raise ValueError("recording is truncated (its stream has no end)")
         return samples, file.samplerate

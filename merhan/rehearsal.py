@@ -32,7 +32,8 @@ from .progress import progress
 from .slots import SLOTS
 from .text import is_at_hand
 from .trial import assemble_as, inputs_of, normalised_sides, on_one_thread, stored_sides
-from .utterances import SAMPLE_RATE, class_names
+from .recordings import SAMPLE_RATE
+from .utterances import class_names
 
 # %% ../nbs/72_rehearsal.ipynb #spread
 def spread(total, weights:dict) -> dict:

@@ -9,6 +9,7 @@ __all__ = ['Variation', 'recalls', 'possible', 'residuals_of', 'within_sessions'
            'at_planted']
 
 # %% ../nbs/52_simulation.ipynb #imports
+import os
 from dataclasses import dataclass
 
 import joblib
@@ -16,7 +17,7 @@ import numpy as np
 from scipy import stats
 
 from .evaluation import reach_of
-from .progress import progress
+from .progress import end_with, progress
 from .verdicts import (
     chance_of_larger, critical_value, detectable_t, flipped, moderated, prior_variance, t_statistics, verdict)
 
@@ -193,7 +194,7 @@ def simulate(
         delayed(variation, [seed, number], effects[number % len(effects)], **settings)
         for number in range(replicates)
     ]
-    with joblib.parallel_config(backend="loky", n_jobs=jobs):
+    with joblib.parallel_config(backend="loky", n_jobs=jobs, initializer=end_with, initargs=((os.getpid(),),)):
         running = joblib.Parallel(return_as="generator", batch_size=20)(calls)
         found = list(progress(running, replicates, "made-up grids", "grid"))
     together = lambda name: np.stack([f[name] for f in found])

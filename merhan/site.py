@@ -234,7 +234,7 @@ def links(pages, here) -> str: # HTML
 def index_body(pages) -> str: # HTML
     "The README, and the list of all papers, with one section per corpus."
     from nbconvert.filters import markdown2html
-    readme = Path("README.md").read_text() if Path("README.md").exists() else "# merhan"
+    readme = Path("README.md").read_text("utf-8") if Path("README.md").exists() else "# merhan"
     corpora = {}
     for path, (name, title) in pages.items():
         part = path.parent.name if path.parent.name in MANY else "papers"

@@ -215,7 +215,7 @@ class Loss(Called):
 
 class Auxiliary:
     "A term added to the loss: called with (model, logits, batch), it gives a scalar."
-    def blocks(self, hidden_dim, num_classes, width) -> dict: # channels of a state; logits; channels of the fused vector
+    def blocks(self, hidden_dim, num_classes, width) -> dict: # channels of a state; logits; channels of a fused vector
         "Blocks that the model gets in addition, by name."
         return {}
     def opinions(self, model) -> dict: return {} # name to logits of its own, reported at validation

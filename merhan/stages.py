@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import papermill
+from filelock import FileLock, Timeout
 from IPython.core.interactiveshell import InteractiveShell
 from joblib.externals.loky import get_reusable_executor
 from papermill.engines import Engine, papermill_engines
@@ -92,7 +93,7 @@ def timed_cell(notebook, cell):
     above = notebook.cells[:notebook.cells.index(cell)]
     headings = [found[1] for c in above if (found := re.search(r"^## (.+)$", c.source, re.M))]
     row = [os.environ[IN_STAGE], headings[-1] if headings else "", time.perf_counter() - started]
-    with open(os.environ["MERHAN_TIMES"], "a") as file: file.write(json.dumps(row) + "\n")
+    with open(os.environ["MERHAN_TIMES"], "a", encoding="utf-8") as file: file.write(json.dumps(row) + "\n")
 
 # %% ../nbs/62_stages.ipynb #kernel
 KERNEL = dict(
@@ -107,7 +108,16 @@ def run_stage(
 ):
     "Execute a stage notebook and store it in normal form; a parameter that did not take effect is an error."
     os.environ.update(ENVIRONMENT)
-    list(in_forks(execute, [(notebook, output, parameters)], 1))
+    name = "-".join(Path(output).parts[-3:])
+    lock = FileLock(SCRATCH/"stages"/f"{name}.lock")
+    lock_folder = Path(lock.lock_file).parent
+    lock_folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.acquire(timeout=0): list(in_forks(execute, [(notebook, output, parameters)], 1))
+    except Timeout:
+        raise ValueError(f"another process executes the stage {name} at this moment; wait until it has ended") from None
+    except ValueError as error:
+        raise ValueError(f"stage {name}: {error}") from None
 
 def execute(notebook, output, parameters):
     "Execute a stage notebook in this process, a fork made for it."

@@ -36,7 +36,7 @@ UNDECODED = re.compile("[\udc80-\udcff]") # what Python makes of a byte that it 
 NONSENSE = re.compile(
     "[À-ÖØ-öø-ÿŒœŠšŽžŸƒ]{3,}"                   # no Western word has three of them in a row
     "|(?<=[a-zß-öø-ÿ])[À-ÖØ-ÞŒŠŽŸ](?=[a-zß-öø-ÿ])" # a capital inside a word
-    "|(?<=[^\\W\\d_])[¡¢£¤¥¦§¨©ª«¬®¯°±²³´µ¶¸¹º»¼½¾¿×÷‚ƒ„†‡ˆ‰‹•˜™›](?=[^\\W\\d_])" # a sign inside a word
+    "|(?<=[^\\W\\d_])[¡¢£¤¥¦§¨©ª«¬®¯°±²³´µ¶¸¹º»¼½¾¿×÷‚ƒ„†‡ˆ‰‹•˜™›](?=[^\\W\\d_])" # a sign in a word
     "|(?<=[^\\W\\d_])[¤¦¨¬¯±²³¸¹¼¾¿]") # a sign that follows no letter
 
 # %% ../nbs/100_tables.ipynb #text
@@ -65,9 +65,10 @@ def decoded(
     text = guessed.translate(FROM_WINDOWS)
     lines = [line for (_, line), odd in zip(Text(text).lines(), is_odd) if odd]
     if any(NONSENSE.search(line) or UNDECODED.search(line) for line in lines):
-        return Text(guessed, [f"{path}: {count} lines, the first of them line {first}, are neither UTF-8 nor Windows-1252; "
-                              "name the encoding of the file (`encoding: latin2`, for one)"])
-    return Text(text, [f"{path}: {count} lines, the first of them line {first}, are not UTF-8 and were read as Windows-1252"])
+        return Text(guessed, [
+            f"{path}: {count} lines (the first: {first}) are neither UTF-8 nor Windows-1252; "
+            "name the encoding of the file (`encoding: latin2`, for one)"])
+    return Text(text, [f"{path}: {count} lines (the first: {first}) are not UTF-8, and were read as Windows-1252"])
 
 def without_mark(raw, path) -> str|None:
     "UTF-16 without its mark shows in its zeros; text in other encodings has none."
@@ -108,10 +109,11 @@ class Table:
     notes:list
 
     def frame(self) -> pd.DataFrame:
-        "The rows as a data frame of words; a row that cannot be read is an error, since here nobody could set it aside."
+        "The rows as a data frame of words; a row that cannot be read is an error: here nobody could set it aside."
         for row in self.rows:
             if row.fault: raise ValueError(f"{self.path}, line {row.line}: {row.fault}")
-        return pd.DataFrame([row.values for row in self.rows], columns=[name for name in self.columns if name], dtype=str)
+        columns = [name for name in self.columns if name]
+        return pd.DataFrame([row.values for row in self.rows], columns=columns, dtype=str)
 
 def columns_of(names, wanted) -> list:
     "Names of columns, in the spelling of `wanted` where they mean one of these; two that mean the same are an error."
@@ -137,7 +139,8 @@ def read_table(
     separator=None,  # None: found out
 ) -> Table:
     "A CSV as rows of text; an error names the file and the line."
-    if not Path(path).is_file(): raise ValueError(f"there is no file {path}; it should be a CSV with the columns {', '.join(needed)}")
+    if not Path(path).is_file():
+        raise ValueError(f"there is no file {path}; it should be a CSV with the columns {', '.join(needed)}")
     text, wanted = decoded(path, encoding), [*needed, *wanted]
     lines = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text.content)
     skipped = 0
@@ -154,7 +157,8 @@ def read_table(
     lacking = [name for name in needed if name not in columns]
     if lacking: raise ValueError(
         f"{path} lacks the column {lacking[0]!r}; separated by {separator!r}, its first line has {columns}")
-    return Table(Path(path), columns, [as_row(line, fields, columns, path, separator) for line, fields in parsed], text.notes)
+    rows = [as_row(line, fields, columns, path, separator) for line, fields in parsed]
+    return Table(Path(path), columns, rows, text.notes)
 
 def parsed_rows(lines, separator, path, skipped):
     "Line number and fields of every row that is not empty."

@@ -91,13 +91,15 @@ class Tokenized(Reading):
 
     def left_out(self, sentence) -> list: # of messages
         "What of a sentence is not read: what lies beyond the last token, and what the tokenizer does not know."
-        whole, messages = self.tokenizer(sentence, return_offsets_mapping=True), []
-        ids, spans = whole["input_ids"], whole["offset_mapping"]
-        if len(ids) > self.max_tokens: messages.append(
-            f"only the first {self.max_tokens} of {len(ids)} tokens are read")
-        unknown = [sentence[a:b] for token, (a, b) in zip(ids, spans) if token == self.tokenizer.unk_token_id]
-        if unknown: messages.append(f"the tokenizer does not know {', '.join(map(repr, dict.fromkeys(unknown)))}")
+        count, messages = len(self.tokenizer(sentence)["input_ids"]), []
+        if count > self.max_tokens: messages.append(f"only the first {self.max_tokens} of {count} tokens are read")
+        unknown = [word for word in dict.fromkeys(sentence.split()) if self.is_unknown(word)]
+        if unknown: messages.append(f"the tokenizer does not know {', '.join(map(repr, unknown))}")
         return messages
+
+    def is_unknown(self, word) -> bool:
+        "Whether the tokenizer has no token for a word or a part of it."
+        return self.tokenizer.unk_token_id in self.tokenizer(word, add_special_tokens=False)["input_ids"]
 
 class SentenceStates(Tokenized):
     "Sentence to the last hidden states of an encoder [tokens, channels]."

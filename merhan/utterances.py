@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .recordings import SAMPLE_RATE, audio_fault, located # noqa: F401 (SAMPLE_RATE is found here, too)
+from .recordings import audio_fault, located
 
 # %% ../nbs/105_utterances.ipynb #utterance
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Account:
             self.rows += 1
             yield row
             if self.accounted != self.rows:
-                raise AssertionError(f"a reader accounts {self.accounted} times for {self.rows} rows, the last: {row!r}")
+                raise AssertionError(f"a reader accounts {self.accounted} times for {self.rows} rows, the last {row!r}")
 
     @property
     def accounted(self) -> int: return len(self.utterances) + len(self.set_aside) + sum(self.outside.values())
@@ -165,7 +165,9 @@ class Corpus(Account):
         fault, found = "transcript is empty", None
         if text is None or text.strip(): fault, found = self.judged(audio, name)
         if fault is None or name in self.flaws: self.labels[key] += 1
-        if fault: return self.reject(file, line, name, fault + (f": {Path(audio).name}" if "recording" in fault else ""))
+        if fault:
+            which = f": {Path(audio).name}" if "recording" in fault else ""
+            return self.reject(file, line, name, fault + which)
         self.notes += [f"{audio}: {note}" for note in found.notes]
         self.utterances.append(Utterance(
             utterance=name, audio=str(located(audio)), text=(text or "").strip(),
@@ -176,7 +178,7 @@ class Corpus(Account):
         "The judgement of a recording, and whether it lies where it may and was not used before."
         path = located(audio)
         if self.within is not None and not path.resolve().is_relative_to(Path(self.within).resolve()):
-            return f"recording lies outside {self.within} (`within` in the parameters says where recordings may lie)", None
+            return f"recording lies outside {self.within} (`within` in the parameters says where it may lie)", None
         fault, found = audio_fault(path)
         if fault or not found.samples.any(): return fault, found # silence is no copy of silence
         first = self.sounds.setdefault(hashlib.sha256(found.samples.tobytes()).hexdigest(), name)
@@ -196,11 +198,14 @@ def expect(
     if not has_sides:
         for (_, label), number in corpus.labels.items(): found[label] += number
     spoken = lambda key: " ".join(key) if has_sides else key
-    wrong = [f"{spoken(key)}: {found[key]} instead of {number}" for key, number in published.items() if found[key] != number]
+    differs = [key for key, number in published.items() if found[key] != number]
+    wrong = [f"{spoken(key)}: {found[key]} instead of {published[key]}" for key in differs]
     wrong += [f"{spoken(key)}: {found[key]}, which is no published label" for key in found.keys() - published.keys()]
     if wrong and complete: raise ValueError(
-        f"{what} is not complete ({'; '.join(wrong)}); repair it, or set `complete: false` to work on the subset knowingly")
-    corpus.notes.append(f"{what} is not complete: {'; '.join(wrong)}" if wrong else f"{what} is complete: {sum(published.values())} turns")
+        f"{what} is not complete ({'; '.join(wrong)}); "
+        "repair it, or set `complete: false` to work on the subset knowingly")
+    told = f"is not complete: {'; '.join(wrong)}" if wrong else f"is complete: {sum(published.values())} turns"
+    corpus.notes.append(f"{what} {told}")
 
 # %% ../nbs/105_utterances.ipynb #readers
 READERS = {}
@@ -213,9 +218,10 @@ def reader(function):
     def read(root, classes=default, within=None, **options) -> Corpus:
         name, own = function.__name__, sorted(known.keys() - {"corpus", "root", "classes"})
         strange = sorted(options.keys() - set(own))
-        if strange: raise ValueError(f"the reader {name!r} has no option {strange[0]!r}; it takes {['classes', 'within', *own]}")
+        if strange: raise ValueError(
+            f"the reader {name!r} has no option {strange[0]!r}; it takes {['classes', 'within', *own]}")
         if not Path(root).exists(): raise ValueError(
-            f"there is no {root}; point `corpus.root` at what the reader {name!r} reads: {(function.__doc__ or '').strip()}")
+            f"there is no {root}; point `corpus.root` at what the reader {name!r} reads: {function.__doc__}")
         folder = Path(root) if Path(root).is_dir() else Path(root).parent
         corpus = Corpus(mapping=None if classes is None else protocol(classes), within=Path(within or folder))
         function(corpus, Path(root), **options | (dict(classes=classes) if "classes" in known else {}))
@@ -231,5 +237,5 @@ def closed(corpus, root) -> Corpus:
     first = next(iter(corpus.set_aside + corpus.files), None)
     told = f"{first.file}{f', line {first.line}' if first.line else ''}: {first.reason}" if first else "there are none"
     raise ValueError(
-        f"nothing in {root} can be used: {corpus.rows} rows were read; labels outside the protocol: {dict(corpus.outside)}; "
-        f"set aside: {len(corpus.set_aside)}, the first: {told}")
+        f"nothing in {root} can be used: {corpus.rows} rows were read; "
+        f"labels outside the protocol: {dict(corpus.outside)}; set aside: {len(corpus.set_aside)}, the first: {told}")

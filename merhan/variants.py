@@ -15,7 +15,7 @@ import librosa
 import torch
 
 from .slots import Variant, variants
-from .utterances import SAMPLE_RATE
+from .recordings import SAMPLE_RATE
 
 # %% ../nbs/150_variants.ipynb #turnvariant
 class TurnVariant(Variant):
