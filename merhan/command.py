@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'CORPUS', 'STRATEGY', 'EXECUTING', 'PACKAGES', 'STAGE', 'ATTEMPT', 'WHY', 'SEEDS', 'argument', 'command',
            'parser', 'main', 'check_packages', 'check_machine', 'check_audio', 'check_text_encoder', 'check_corpus',
-           'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines', 'lessons',
+           'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines', 'mend', 'lessons',
            'requirements', 'readme', 'site', 'pdf', 'estimate_command', 'rehearse_command', 'costs', 'try_command',
            'predict_command', 'compare', 'confirm']
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from .environment import check_python, settle, surround
-from .layout import BRANCHES, COSTS, SELECTED, Place, write_csv, write_json, write_pin
+from .layout import BRANCHES, COSTS, SELECTED, Place, remove, write_csv, write_json, write_pin
 from .progress import end_with_dvc
 
 # %% ../nbs/74_command.ipynb #commands
@@ -254,6 +254,19 @@ def pipelines():
     from merhan.pipeline import write_pipelines
     write_pipelines()
 
+@command("mend what a kill left behind: lock files that were cut, files that are not whole")
+def mend():
+    "Mend locks that DVC cannot read, and remove what no process finished writing; nothing may be running meanwhile."
+    from merhan.params import known_corpora
+    from merhan.pipeline import mend_lock, pipeline_file
+    for lock in (pipeline_file(corpus).with_suffix(".lock") for corpus in known_corpora()):
+        damaged = mend_lock(lock)
+        if damaged: print(f"{lock} was damaged; these stages will run again, from what is kept: {', '.join(damaged)}")
+    for folder in ("work", "metrics", "configs", "reports", "scratch"):
+        for partial in sorted(Path(folder).rglob("*.partial")):
+            remove(partial)
+            print(f"{partial} was never finished, and is removed")
+
 @command("run library notebooks, and write their outputs into them",
          argument("notebooks", nargs="*", help="files in nbs/; none: all"))
 def lessons(notebooks):
@@ -417,7 +430,8 @@ def confirm(corpus="demo", against="HEAD") -> int: # 0 where every headline metr
     outside = 0
     for name, metrics in Place(corpus).metrics().items():
         shown = subprocess.run(
-            ["git", "show", f"{against}:metrics/{corpus}/{name}.json"], capture_output=True, text=True
+            ["git", "show", f"{against}:metrics/{corpus}/{name}.json"], capture_output=True, text=True,
+            encoding="utf-8"
         )
         if shown.returncode:
             print(f"{name}: not in {against}")

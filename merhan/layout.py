@@ -86,7 +86,14 @@ def write_yaml(content, path):
 
 def read_yaml(path):
     "Read a YAML file, with PyYAML's C loader where it has one: there are many files, and some are long."
-    return yaml.load(Path(path).read_text("utf-8"), yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader)
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader # neither makes other objects than plain data
+    try:
+        return yaml.load(Path(path).read_text("utf-8"), loader)
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise ValueError(f"{path}{where} is no YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+        raise ValueError(f"{path} is no YAML: {error}") from None
 
 # %% ../nbs/02_layout.ipynb #seal
 SEAL = "checksums.json"

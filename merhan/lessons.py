@@ -77,7 +77,7 @@ def renew_lessons(paths, jobs=2):
     for path, (outputs, error) in found.items():
         if error: continue
         notebook = nbformat.from_dict(with_outputs(json.loads(Path(path).read_text("utf-8")), outputs))
-        with written(path) as partial: partial.write_text(notebook_text(notebook))
+        with written(path) as partial: partial.write_text(notebook_text(notebook), "utf-8")
     errors = [error for _, error in found.values() if error]
     if errors: raise SystemExit("\n".join(errors))
 

@@ -147,7 +147,7 @@ def join_parts(
             holds=about["holds"], dtype="<i4" if about["holds"] in DTYPES else "<f4",
             channels=part["values"].shape[1], layers=int(about["layers"]), frames=sum(lengths),
             utterances=len(index), source=source)
-        (partial/"product.json").write_text(json.dumps(card, indent=1))
+        (partial/"product.json").write_text(json.dumps(card, indent=1), "utf-8")
     remove(parts[0].parent)
     return card
 

@@ -115,7 +115,7 @@ def write_made_up(plan, root, seed=0):
         for kind, lines in (("EmoEvaluation", labels), ("transcriptions", words)):
             target = folder/"dialog"/kind/f"{dialogue}.txt"
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text("\n".join(lines) + "\n")
+            target.write_text("\n".join(lines) + "\n", "utf-8")
 
 # %% ../nbs/72_rehearsal.ipynb #rehearsal-folder
 def rehearsal_folder(corpus, turns=None) -> Path:
@@ -153,9 +153,9 @@ def prepare_rehearsal(corpus, turns=None) -> Path: # the folder
     root = folder/own["corpus"]["root"]
     if not is_whole: plan = plan.groupby("session").head(turns)
     made_by, stamp = pin(planned_turns, write_made_up), folder/"made_by"
-    if not root.is_dir() or not stamp.is_file() or stamp.read_text() != made_by:
+    if not root.is_dir() or not stamp.is_file() or stamp.read_text("utf-8") != made_by:
         with written(root) as partial: write_made_up(plan, partial)
-        stamp.write_text(made_by)
+        stamp.write_text(made_by, "utf-8")
     source = (own.get("adaptation") or {}).get("path")
     if source: write_sentences(folder/source)
     if not (folder/".dvc").is_dir(): subprocess.run(["dvc", "init", "--no-scm", "--quiet"], cwd=folder, check=True)
@@ -167,9 +167,9 @@ def write_sentences(path):
     names, table = ["anger", "joy", "sadness", "neutral"], pd.read_csv("nbs/corpus/adaptation.csv")
     number = dict(ang="0", hap="1", sad="2", neu="3")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_name("labels.txt").write_text("\n".join(names) + "\n")
+    path.with_name("labels.txt").write_text("\n".join(names) + "\n", "utf-8")
     rows = [f"{row.text}\t{number[row.label]}\t{i}" for i, row in enumerate(table.itertuples())]
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", "utf-8")
 
 # %% ../nbs/72_rehearsal.ipynb #steps-taken
 def steps_taken(corpus, strategy, steps=2) -> dict:

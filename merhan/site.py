@@ -205,11 +205,11 @@ def render_site(
         page = PAGE.format(
             title=escape(pages[path][1]), style=style, links=links(pages, path), body=body,
             footer=footer_of(notebook, path))
-        (target/pages[path][0]).write_text(page)
+        (target/pages[path][0]).write_text(page, "utf-8")
     index = dict(
         title="merhan", links=links(pages, None), body=index_body(pages),
         footer="Rendered by <code>make site</code>")
-    (target/"index.html").write_text(PAGE.format(style=style, **index))
+    (target/"index.html").write_text(PAGE.format(style=style, **index), "utf-8")
     return [target/"index.html", *(target/name for name, _ in pages.values())]
 
 def reading_order(path):
@@ -242,7 +242,7 @@ def index_body(pages) -> str: # HTML
         corpora.setdefault(path.parts[1], {}).setdefault(part, []).append(f'<a href="{name}">{shown}</a>')
     lists = "".join(corpus_list(corpus, parts) for corpus, parts in corpora.items())
     figures = [
-        f"<h3>Accuracy against cost, {escape(f.stem)}</h3>{f.read_text()}"
+        f"<h3>Accuracy against cost, {escape(f.stem)}</h3>{f.read_text('utf-8')}"
         for f in sorted(Path("costs").glob("*.svg"))
     ]
     return f"{markdown2html(readme)}<h2>Papers</h2>{lists}{''.join(figures)}"

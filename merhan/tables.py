@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'FROM_WINDOWS', 'UNDECODED', 'NONSENSE', 'SEPARATORS', 'LONGEST_FIELD', 'from_windows', 'Text', 'decoded',
-           'without_mark', 'strictly', 'Row', 'Table', 'columns_of', 'separator_of', 'read_table', 'parsed_rows',
-           'unquoted', 'as_row', 'readable']
+           'without_mark', 'strictly', 'Row', 'Table', 'spelt', 'columns_of', 'separator_of', 'read_table',
+           'parsed_rows', 'unquoted', 'as_row', 'readable']
 
 # %% ../nbs/100_tables.ipynb #imports
 import codecs, csv, re
@@ -115,10 +115,14 @@ class Table:
         columns = [name for name in self.columns if name]
         return pd.DataFrame([row.values for row in self.rows], columns=columns, dtype=str)
 
-def columns_of(names, wanted) -> list:
-    "Names of columns, in the spelling of `wanted` where they mean one of these; two that mean the same are an error."
+def spelt(names, wanted) -> list:
+    "Names of columns, in the spelling of `wanted` where they mean one of these."
     spelling = {name.casefold(): name for name in wanted}
-    found = [spelling.get(name.strip().casefold(), name.strip()) for name in names]
+    return [spelling.get(name.strip().casefold(), name.strip()) for name in names]
+
+def columns_of(names, wanted) -> list:
+    "Names of columns as they are spelt in `wanted`; two that mean the same are an error."
+    found = spelt(names, wanted)
     for name in found:
         if name and found.count(name) > 1: raise ValueError(f"has two columns named {name!r}")
     return found
@@ -126,8 +130,8 @@ def columns_of(names, wanted) -> list:
 def separator_of(lines, wanted) -> str:
     "The separator with which the header has most of the wanted columns, and most columns."
     def columns(separator):
-        try: return columns_of(next(csv.reader(lines[:1], delimiter=separator), []), wanted)
-        except (csv.Error, ValueError): return [] # two columns of one name are told by whoever reads the table
+        try: return spelt(next(csv.reader(lines[:1], delimiter=separator), []), wanted)
+        except csv.Error: return []
     return max(SEPARATORS, key=lambda s: (len(set(columns(s)) & set(wanted)), len(columns(s))))
 
 # %% ../nbs/100_tables.ipynb #read-table

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['MINILM_SHA256', 'EXPRESSIONS', 'text_model_path', 'load_text_model', 'model_folder', 'is_at_hand', 'Tokenized',
-           'SentenceStates', 'frozen', 'with_expressions', 'emotion_tokens', 'balanced_rows', 'fine_tuned',
-           'warm_up_and_decay', 'adapted_model', 'chance_kept', 'adapted', 'SentenceNumbers', 'token_ids']
+           'SentenceStates', 'frozen', 'with_expressions', 'emotion_tokens', 'labelled_sentences', 'balanced_rows',
+           'fine_tuned', 'warm_up_and_decay', 'adapted_model', 'chance_kept', 'adapted', 'SentenceNumbers', 'token_ids']
 
 # %% ../nbs/145_text.ipynb #imports
 import random
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
@@ -20,11 +21,10 @@ from filelock import FileLock
 from torch import nn
 
 from .features import CANNOT_LOAD
-from .layout import SCRATCH, digest, file_sha256, written
+from .layout import SCRATCH, damaged, digest, file_sha256, seal, written
 from .pins import pin
 from .progress import progress
 from .slots import Reading, text
-from .tables import read_table
 
 # %% ../nbs/145_text.ipynb #minilm-sha256
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db" # of the official all-MiniLM-L6-v2
@@ -150,7 +150,17 @@ def emotion_tokens(
     "Frozen states, with emotion-bearing expressions as whole tokens (specification, Subword Tokenization)."
     return SentenceStates(*with_expressions(*load_text_model(model_name), expressions), max_tokens)
 
-# %% ../nbs/145_text.ipynb #balanced-rows
+# %% ../nbs/145_text.ipynb #labelled-sentences
+def labelled_sentences(path) -> pd.DataFrame: # text, label
+    "Sentences as the preparation wrote them; any other file belongs under `adaptation`, where its form is found out."
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        return table[["text", "label"]]
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no CSV in UTF-8 with the columns text and label ({error}); "
+            "name it under `adaptation` in the corpus's parameters, and the preparation reads it") from None
+
 def balanced_rows(table, most):
     "At most `most` rows, shuffled, with at most an equal share for each label."
     share = most // table.label.nunique()
@@ -198,10 +208,11 @@ def adapted_model(sentences, model_name, max_tokens=128, epochs=3, lr=5e-5, batc
     kept = SCRATCH/"adapted"/digest([arguments, most, files, torch.__version__, pin(fine_tuned, balanced_rows)])
     kept.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{kept}.lock"):
-        if not (kept/"model.safetensors").is_file():
+        if damaged(kept):
             with written(kept) as partial, chance_kept():
-                rows = balanced_rows(read_table(sentences, ("text", "label")).frame(), most)
+                rows = balanced_rows(labelled_sentences(sentences), most)
                 for part in fine_tuned(rows, **arguments): part.save_pretrained(partial)
+                seal(partial)
     return str(kept)
 
 @contextmanager

@@ -93,8 +93,11 @@ def test_the_settings_of_a_machine():
 
 
 def test_the_reader(registries, tmp_path):
-    follow("names", "manifest")
-    soundfile.write(tmp_path / "1_joy_1.wav", np.zeros(1600), 16000)
-    soundfile.write(tmp_path / "2_joy_1.wav", np.zeros(10), 16000)
+    follow("names", "utterances")
+    noise = np.random.default_rng(0)
+    for name, length in (("1_joy_1", 1600), ("2_joy_1", 10), ("2_anger_1", 1600), ("notes", 1600)):
+        soundfile.write(tmp_path / f"{name}.wav", noise.normal(0, 0.1, length), 16000)
     found = READERS["names"](tmp_path, ["joy"])
-    assert [u.speaker for u in found.utterances] == ["1"] and [s.utterance for s in found.set_aside] == ["2_joy_1"]
+    assert [u.speaker for u in found.utterances] == ["1"] and dict(found.outside) == {"anger": 1}
+    assert [s.utterance for s in found.set_aside] == ["2_joy_1", "notes"] and found.rows == 4
+    assert found.notes == ["NAMES is complete: 2 turns"]

@@ -1,0 +1,300 @@
+"""Files of every kind, mutated: each outcome is a result or a named refusal, in bounded time and memory.
+
+`python benchmarks/fuzz.py` tries a thousand cases of each kind, and writes costs/fuzz.json and costs/fuzz.svg;
+tests/test_fuzz.py tries fifty. Hypothesis draws the mutations, and makes the smallest file of whatever fails.
+"""
+
+import io
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from contextlib import chdir
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import soundfile
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+ROOT = Path(__file__).parents[1]
+SECONDS, MEGABYTES = 10.0, 1500  # that a case may take at most, on any machine
+RATE = 16000
+
+
+@dataclass(frozen=True)
+class Kind:
+    "A kind of file: what a good one holds, and what is done with a mutated one."
+
+    name: str
+    content: Callable  # gives bytes
+    use: Callable  # of (bytes, folder); a result, or a ValueError
+
+    def try_case(self, content) -> str:
+        "`result` or `refused`; whatever else happens is an error of ours."
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            try:
+                self.use(content, Path(folder))
+                outcome = "result"
+            except ValueError as error:
+                assert str(error).strip(), "a refusal says why"
+                outcome = "refused"
+            assert time.perf_counter() - began < SECONDS, "it took too long"
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        assert peak < MEGABYTES, f"it took {peak:.0f} MB"
+        return outcome
+
+
+# What good files hold
+
+
+@cache
+def noise(seed=0, seconds=0.2):
+    return np.random.default_rng(seed).normal(0, 0.1, int(seconds * RATE)).astype(np.float32)
+
+
+@cache
+def sound(format, subtype=None):
+    "A recording as bytes."
+    buffer = io.BytesIO()
+    soundfile.write(buffer, noise(), RATE, format=format, subtype=subtype)
+    return buffer.getvalue()
+
+
+@cache
+def film(name, codec):
+    "A recording as FFmpeg packs it."
+    import av
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/{name}"
+        with av.open(path, "w") as container:
+            stream = container.add_stream(codec, rate=48000, layout="mono")
+            frame = av.AudioFrame.from_ndarray(np.repeat(noise(), 3)[None], "fltp", "mono")
+            frame.sample_rate = 48000
+            size = stream.codec_context.frame_size or 960
+            plain = av.AudioResampler(stream.format.name, "mono", 48000, frame_size=size)
+            for part in [*plain.resample(frame), *plain.resample(None)]:
+                container.mux(stream.encode(part))
+            container.mux(stream.encode(None))
+        return Path(path).read_bytes()
+
+
+MANIFEST = '''utterance,audio,text,emotion,speaker,session,valence
+a,a.wav,"Oh, no!",hap,1,1,2.5
+b,b.wav,Schöne Grüße,sad,2,1,
+c,b.wav,"He said ""no""",sad,2,2,4
+d,nowhere.wav,None,odd,3,2,1
+'''
+SCENE = "Ses01F_impro01"
+EVALUATION = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n" + "".join(
+    f"[{n}.2901 - {n + 1}.2357]\t{SCENE}_{who}\t{label}\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral; Anger;\t()\n"
+    f"C-E3:\tAnger;\t(tense)\nA-E3:\tval 3; act 2; dom  2;\t()\n\n"
+    for n, (who, label) in enumerate([("F000", "neu"), ("M000", "ang"), ("F001", "xxx")])
+)
+TRANSCRIPT = (
+    f"{SCENE}_F000 [006.2901-008.2357]: Excuse me.\n{SCENE}_M000 [1.0-2.0]: Time: now!\nM: sorry\n"
+    f"{SCENE}_F001: [LAUGHTER]\n{SCENE}_MXX0 [1.0-2.0]: Well.\n"
+)
+MELD = """Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,StartTime,EndTime
+1,also I was the point person on my company’s transition,Chandler,neutral,neutral,0,0,8,21,"00:16:16,059","00:16:21,731"
+2,"You must’ve had your hands full, then.",Joey,joy,positive,0,1,8,21,"00:16:21,940","00:16:23,442"
+"""
+
+
+# What is done with them
+
+
+def heard(content, folder):
+    from merhan.features import load_wave
+    from merhan.recordings import audio_fault
+
+    (folder / "x").write_bytes(content)
+    fault, found = audio_fault(folder / "x")
+    if fault:
+        raise ValueError(fault)
+    assert np.isfinite(found.samples).all() and 0 < found.seconds <= 3600
+    assert len(load_wave(folder / "x")) > 0
+
+
+def read_manifest(content, folder):
+    from merhan.manifest import manifest
+
+    for name, seed in (("a.wav", 1), ("b.wav", 2)):
+        soundfile.write(folder / name, noise(seed), RATE)
+    (folder / "manifest.csv").write_bytes(content)
+    accounted(manifest(folder / "manifest.csv"))
+
+
+def read_iemocap(evaluation, transcript, folder):
+    from merhan.iemocap import iemocap
+
+    session = folder / "Session1"
+    for part in ("dialog/EmoEvaluation", "dialog/transcriptions", f"sentences/wav/{SCENE}"):
+        (session / part).mkdir(parents=True)
+    (session / f"dialog/EmoEvaluation/{SCENE}.txt").write_bytes(evaluation)
+    (session / f"dialog/transcriptions/{SCENE}.txt").write_bytes(transcript)
+    for seed, who in enumerate(("F000", "M000", "F001")):
+        soundfile.write(session / f"sentences/wav/{SCENE}/{SCENE}_{who}.wav", noise(seed), RATE)
+    accounted(iemocap(folder))
+
+
+def read_meld(content, folder):
+    from merhan.meld import meld
+
+    (folder / "train_splits").mkdir()
+    for number in (0, 1):
+        soundfile.write(folder / f"train_splits/dia0_utt{number}.wav", noise(number), RATE)
+    (folder / "train_sent_emo.csv").write_bytes(content)
+    accounted(meld(folder))
+
+
+def accounted(corpus):
+    fates = corpus.account()
+    assert fates["rows read"] == fates.drop("rows read").sum()
+    assert all(utterance.text == utterance.text.strip() for utterance in corpus.utterances)
+    corpus.table().to_parquet(io.BytesIO())
+
+
+def read_sentences_of(content, folder):
+    from merhan.corpora import read_sentences
+
+    (folder / "s.csv").write_bytes(content)
+    read_sentences(dict(reader="csv", path=str(folder / "s.csv")), ["oh"], ["ang", "hap"])
+
+
+def read_parameters(content, folder):
+    from merhan.params import read_params
+    from merhan.slots import compose
+    from merhan.strategies import baseline_of, read_stacks, read_strategies
+
+    (folder / "params.yaml").write_bytes(content)
+    with chdir(folder):
+        params = read_params("demo")
+        base = baseline_of(params)
+        for strategy in read_strategies(params).values():
+            compose(base, strategy.delta)
+        read_stacks(params)
+
+
+KINDS = [
+    Kind("wav", lambda: sound("WAV", "PCM_16"), heard),
+    Kind("wav of floats", lambda: sound("WAV", "FLOAT"), heard),
+    Kind("flac", lambda: sound("FLAC"), heard),
+    Kind("ogg", lambda: sound("OGG"), heard),
+    Kind("mp3", lambda: sound("MP3"), heard),
+    Kind("m4a", lambda: film("x.m4a", "aac"), heard),
+    Kind("webm", lambda: film("x.webm", "libopus"), heard),
+    Kind("manifest", lambda: MANIFEST.encode(), read_manifest),
+    Kind("evaluation", EVALUATION.encode, lambda content, folder: read_iemocap(content, TRANSCRIPT.encode(), folder)),
+    Kind("transcript", TRANSCRIPT.encode, lambda content, folder: read_iemocap(EVALUATION.encode(), content, folder)),
+    Kind("csv of meld", MELD.encode, read_meld),
+    Kind("sentences", lambda: "text,label\nI won!,hap\nGo away.,ang\n".encode(), read_sentences_of),
+    Kind("parameters", lambda: (ROOT / "params.yaml").read_bytes(), read_parameters),
+]
+
+
+# Mutations
+
+WORDS = [
+    b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\0\0\0\0", b'"', b"'", b";", b",", b"\t", b"\n", b"\r", b"\r\n", b"|",
+    b"\xef\xbb\xbf", b"\xff\xfe", b"\x92", b"\xfc", b"nan", b"inf", b"-1", b"1e999", b"None", b"[", b"]", b"{", b"}", b":",
+    b"../../x", b"  ", b"&a", b"*a", b"!!python/object:x", b"yes", b"\xc3\xa4", "💬".encode(), b"\xe2\x80\xa8", b"data", b"RIFF"]  # fmt: skip
+places = st.floats(0, 1, exclude_max=True)
+changes = st.lists(
+    st.one_of(
+        st.tuples(st.just("flip"), places, st.integers(0, 7)),
+        st.tuples(st.just("cut"), places, st.just(0)),
+        st.tuples(st.just("drop"), places, st.integers(1, 40)),
+        st.tuples(st.just("repeat"), places, st.integers(1, 200)),
+        st.tuples(st.just("write"), places, st.sampled_from(WORDS) | st.binary(min_size=1, max_size=6)),
+        st.tuples(st.just("insert"), places, st.sampled_from(WORDS) | st.binary(min_size=1, max_size=6)),
+        st.tuples(st.just("head"), places, st.sampled_from(WORDS) | st.binary(min_size=1, max_size=6)),
+        st.tuples(st.just("encode"), places, st.sampled_from(["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def mutated(content: bytes, drawn) -> bytes:
+    "A file with some changes; `head` writes into the first bytes, where headers are."
+    for what, place, how in drawn:
+        at = int(place * (min(len(content), 64) if what == "head" else len(content)))
+        if what == "flip" and content:
+            content = content[:at] + bytes([content[at] ^ 1 << how]) + content[at + 1 :]
+        if what == "cut":
+            content = content[:at]
+        if what == "drop":
+            content = content[:at] + content[at + how :]
+        if what == "repeat":
+            content = content[:at] + content[at : at + how] + content[at:]
+        if what in ("write", "head"):
+            content = content[:at] + how + content[at + len(how) :]
+        if what == "insert":
+            content = content[:at] + how + content[at:]
+        if what == "encode":
+            content = content.decode("utf-8", "replace").encode(how)
+    return content
+
+
+def tried(kind: Kind, cases: int) -> dict:
+    "Outcomes of so many mutated files of a kind; a failure is raised with the smallest file that shows it."
+    counts, slowest = dict(result=0, refused=0), 0.0
+
+    @settings(
+        max_examples=cases, deadline=None, database=None, derandomize=True,
+        phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(changes)
+    def one(drawn):
+        nonlocal slowest
+        began = time.perf_counter()
+        counts[kind.try_case(mutated(kind.content(), drawn))] += 1
+        slowest = max(slowest, time.perf_counter() - began)
+
+    kind.try_case(kind.content())
+    one()
+    return counts | dict(slowest_seconds=round(slowest, 3))
+
+
+def main(cases=1000):
+    sys.path.insert(0, str(ROOT))
+    os.chdir(ROOT)
+    found = {}
+    for kind in KINDS:
+        began = time.perf_counter()
+        found[kind.name] = tried(kind, cases)
+        print(f"{kind.name:<14} {found[kind.name]} ({time.perf_counter() - began:.0f} s)", flush=True)
+    (ROOT / "costs/fuzz.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    draw(found)
+
+
+def draw(found):
+    "How many cases of each kind were read, and how many refused."
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    from merhan.figures import PAGE, paper
+
+    paper()
+    figure, axis = plt.subplots(figsize=(PAGE, 3.2), layout="constrained")
+    names = list(found)
+    read, refused = ([found[name][what] for name in names] for what in ("result", "refused"))
+    axis.barh(names, read, color="C0", label="read, every row accounted for")
+    axis.barh(names, refused, left=read, color="0.75", label="refused, with a reason")
+    axis.set(xlabel="mutated files", xlim=(0, max(map(sum, zip(read, refused)))))
+    axis.invert_yaxis()
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    figure.savefig(ROOT / "costs/fuzz.svg")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if sys.argv[1:] else 1000)
