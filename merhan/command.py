@@ -6,8 +6,8 @@
 __all__ = ['COMMANDS', 'CORPUS', 'STRATEGY', 'EXECUTING', 'PACKAGES', 'STAGE', 'ATTEMPT', 'WHY', 'SEEDS', 'argument', 'command',
            'parser', 'main', 'check_packages', 'check_machine', 'check_audio', 'check_text_encoder', 'check_corpus',
            'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines', 'mend', 'lessons',
-           'requirements', 'readme', 'site', 'pdf', 'estimate_command', 'rehearse_command', 'costs', 'try_command',
-           'predict_command', 'compare', 'confirm']
+           'requirements', 'licences', 'readme', 'site', 'pdf', 'estimate_command', 'rehearse_command', 'costs',
+           'try_command', 'predict_command', 'compare', 'confirm']
 
 # %% ../nbs/74_command.ipynb #imports
 import argparse, json, os, platform, shutil, subprocess, sys, warnings
@@ -282,6 +282,12 @@ def requirements():
     for key, value in settings["DEFAULT"].items():
         if key.endswith("requirements"): print("\n".join(value.split()))
 
+@command("write LICENCES.md: every package, corpus and weight, and what may go along with a model")
+def licences():
+    "Write the table of licences."
+    from merhan.licences import licences_text
+    Path("LICENCES.md").write_text(licences_text(), "utf-8")
+
 @command("write README.md from nbs/index.ipynb")
 def readme():
     "Write README.md from its notebook."
@@ -428,10 +434,11 @@ def confirm(corpus="demo", against="HEAD") -> int: # 0 where every headline metr
     "Compare headline metrics here with those of a commit."
     from merhan.papers import HEADLINE, interval_text
     outside = 0
+    if against.startswith("-"): raise ValueError(f"{against!r} is no commit")
     for name, metrics in Place(corpus).metrics().items():
-        shown = subprocess.run(
-            ["git", "show", f"{against}:metrics/{corpus}/{name}.json"], capture_output=True, text=True,
-            encoding="utf-8"
+        shown = subprocess.run( # noqa: S603 (a revision, which is no option)
+            ["git", "show", f"{against}:metrics/{corpus}/{name}.json"], capture_output=True, # noqa: S607
+            text=True, encoding="utf-8"
         )
         if shown.returncode:
             print(f"{name}: not in {against}")

@@ -20,7 +20,7 @@ def settle():
     "Set the environment of this process; if part of it comes too late, start the same command again with it."
     is_late = any(os.environ.get(name) != value for name, value in EARLY.items())
     os.environ.update(ENVIRONMENT)
-    if is_late: os.execv(sys.executable, sys.orig_argv)
+    if is_late: os.execv(sys.executable, sys.orig_argv) # noqa: S606 (the command that is running, and no shell)
 
 # %% ../nbs/06_environment.ipynb #folders
 FOLDERS = dict( # that libraries write to, by the variable that moves them

@@ -86,9 +86,9 @@ def write_yaml(content, path):
 
 def read_yaml(path):
     "Read a YAML file, with PyYAML's C loader where it has one: there are many files, and some are long."
-    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader # neither makes other objects than plain data
+    loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader # both make plain data only
     try:
-        return yaml.load(Path(path).read_text("utf-8"), loader)
+        return yaml.load(Path(path).read_text("utf-8"), loader) # noqa: S506 (a safe loader, in C)
     except yaml.MarkedYAMLError as error:
         where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ValueError(f"{path}{where} is no YAML: {error.problem or error.context}") from None

@@ -37,7 +37,8 @@ def check_delta(delta, where):
 def check_numbers(value, where, level=0):
     "Raise if a value holds a number that is not finite, or is nested without end."
     if level > DEEPEST: raise ValueError(f"{where} is nested too deeply")
-    if isinstance(value, float) and not math.isfinite(value): raise ValueError(f"{where} is {value}, which is not finite")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{where} is {value}, which is not finite")
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for part in parts: check_numbers(part, where, level + 1)
 

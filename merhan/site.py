@@ -282,7 +282,7 @@ def print_pages(
             options = [
                 "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
                 "--no-pdf-header-footer", f"--print-to-pdf={out.resolve()}"]
-            subprocess.run(
+            subprocess.run( # noqa: S603 (Chromium and paths of ours)
                 [installed[0], *options, page.resolve().as_uri()], check=True, capture_output=True, timeout=120
             )
         if not out.is_file(): raise ValueError(f"{installed[0]} wrote no {out}")
