@@ -23,7 +23,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, record
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from .layout import SCRATCH, Arithmetic, Place, digest, fold_name, write_json
+from .layout import SCRATCH, Arithmetic, Place, digest, fold_name, room_in, write_json
 from .params import read_machine
 from .progress import KILLED, end_with, in_forks, only_shows, progress
 from .trial import on_one_thread, run_trial, stored_sides, train_and_store
@@ -103,8 +103,9 @@ def one_of_several(trial, work, log, numbers):
 
 def place_trial(trial, work, log=None):
     "Run one resolved trial where its arithmetic says: here, on a GPU of its own, or in several processes."
-    if trial.arithmetic.processes > 1: run_together(trial, work, log)
-    else: on_own_device(run_trial, trial.arithmetic, trial, work, log)
+    with room_in(trial.folder):
+        if trial.arithmetic.processes > 1: run_together(trial, work, log)
+        else: on_own_device(run_trial, trial.arithmetic, trial, work, log)
 
 # %% ../nbs/36_grid.ipynb #in-fresh-processes
 def in_fresh_processes(function, calls, jobs, address=None):

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SEAL', 'PRECISIONS', 'SCRATCH', 'BRANCHES', 'COSTS', 'COMPUTED', 'SELECTED', 'digest', 'file_sha256', 'written',
-           'lacks_space', 'remove', 'flush', 'write_json', 'read_json', 'write_table', 'write_csv', 'write_yaml',
-           'read_yaml', 'seal', 'damaged', 'Fold', 'Arithmetic', 'Trial', 'spec_of', 'slots_of', 'same_models',
-           'fold_name', 'Place', 'write_prepared', 'write_product_cards', 'write_computed', 'write_pin',
+           'lacks_space', 'room_in', 'remove', 'flush', 'write_json', 'read_json', 'write_table', 'write_csv',
+           'write_yaml', 'read_yaml', 'seal', 'damaged', 'Fold', 'Arithmetic', 'Trial', 'spec_of', 'slots_of',
+           'same_models', 'fold_name', 'Place', 'write_prepared', 'write_product_cards', 'write_computed', 'write_pin',
            'write_configs', 'write_metrics', 'write_empty', 'write_folds', 'read_folds']
 
 # %% ../nbs/02_layout.ipynb #imports
@@ -53,6 +53,17 @@ def lacks_space(error, folder) -> bool:
     if not isinstance(error, Exception): return False
     is_told = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return is_told or shutil.disk_usage(folder).free < 4096
+
+@contextmanager
+def room_in(folder):
+    "Name the folder if nothing more can be written in it, whatever library says so; `written` names files."
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        if "No space left" not in str(error): raise
+        raise OSError(errno.ENOSPC, f"the disk is full: nothing more could be written in {folder}") from None
 
 def remove(path):
     "Remove a file or a folder, if it is there."

@@ -22,7 +22,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from .features import load_wave
-from .layout import digest, file_sha256, read_json, remove, written
+from .layout import digest, file_sha256, read_json, remove, room_in, written
 from .pins import pin
 from .progress import in_forks, progress
 from .slots import SLOTS
@@ -118,7 +118,7 @@ def save_part(values, extract, path):
     "Write a part: all values end to end, the length of each turn, and what the values are."
     about = dict(holds=extract.holds, layers=str(extract.layers))
     lengths = torch.tensor([len(frames) for frames in values])
-    with written(path) as partial:
+    with room_in(path.parent), written(path) as partial:
         save_file(dict(values=torch.cat(values).to(DTYPES.get(extract.holds, torch.float32)), lengths=lengths),
                   partial, about)
 

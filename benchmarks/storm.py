@@ -1,0 +1,218 @@
+"""Kill a random process of a running pipeline, again and again; in the end everything is as if nothing had happened.
+
+`python benchmarks/storm.py` kills fifty times (DVC, a stage, a worker; KILL and TERM), and writes costs/storm.json and
+costs/storm.svg; tests/test_storm.py kills a few times. The pipeline is that of the first look on three sessions.
+A storm is survived if the results equal those of an undisturbed run, if no finished trial is lost, and if nothing
+stays behind: no process, no partial file, no lock.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+NAME = "storm"
+TARGET = f"pipelines/{NAME}/dvc.yaml"
+PATIENCE = 15  # seconds within which nobody works for the dead any more
+PARAMS = dict(
+    corpus=dict(
+        name=NAME, reader="iemocap", root="data/demo", classes="4", complete=False, sessions=[1, 2, 3],
+        caveat="Three sessions of the bundled corpus, to be killed."),
+    corpus_files=["data"],
+    protocol=dict(seeds=1, baseline_seeds=2),
+    only=["baseline", "audio_only", "text_only"],
+    baseline=dict(loop=dict(by_epoch=dict(epochs=3))),
+)  # fmt: skip
+
+
+def place(folder):
+    "A copy of the repository in a folder, with the pipeline of the storm."
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if name.startswith(("reports/", ".dvcstore/", "work/")) or not (ROOT / name).is_file():
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "data", folder / "data")
+    for own in (folder / "pipelines").glob("*"):
+        shutil.rmtree(own)  # DVC reads every pipeline at every call
+    (folder / "pipelines" / NAME).mkdir(parents=True)
+    (folder / "pipelines" / NAME / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    run(folder, "merhan", "pipelines").wait()
+    shutil.rmtree(folder / ".dvc", ignore_errors=True)
+    run(folder, "dvc", "init", "--no-scm", "--quiet").wait()
+    return folder
+
+
+def run(folder, *words):
+    "A command in the copy, as the leader of a group of its own."
+    environment = os.environ | dict(PYTHONPATH=str(folder), PYTHONHASHSEED="0", OMP_NUM_THREADS="1")
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    log = open(folder / "storm.log", "ab")
+    return subprocess.Popen(words, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def processes(folder):
+    "All processes that work in the copy, whoever their parent is."
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cwd() == str(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def role(process):
+    "What a process does: `dvc`, `stage`, or `worker` (a fork of a stage, or a fork of that)."
+    try:
+        words = " ".join(process.cmdline())
+        is_fork = process.parent() is not None and " ".join(process.parent().cmdline()) == words
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+    if "bin/dvc " in words:
+        return "dvc"
+    return ("worker" if is_fork else "stage") if "merhan" in words and "python" in words else None
+
+
+def finished(folder):
+    "Trials that are done, by the hash of their weights."
+    done = {}
+    for path in folder.glob("scratch/*/result/weights.safetensors"):
+        done[path.parent.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return done
+
+
+def results(folder):
+    "Everything that a run is for, as hashes: metrics, configurations, predictions, executed notebooks."
+    found = {}
+    for pattern in (f"metrics/{NAME}/*", f"configs/{NAME}/**/*.yaml", f"work/{NAME}/**/*.parquet", f"reports/{NAME}/**/*"):
+        for path in folder.glob(pattern):
+            if path.is_file():
+                found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def kill_once(folder, chance, running):
+    "Kill one process at a random moment; what was killed, and what was left when it should have ended."
+    time.sleep(chance.uniform(0.5, 14))
+    if running.poll() is not None:
+        return None
+    able = {}
+    for process in processes(folder):
+        able.setdefault(role(process), []).append(process)
+    able.pop(None, None)
+    if not able:
+        return None
+    what = chance.choice(sorted(able))
+    how = chance.choice([signal.SIGKILL, signal.SIGTERM])
+    before = finished(folder)
+    try:
+        chance.choice(able[what]).send_signal(how)
+    except psutil.NoSuchProcess:
+        return None
+    if what == "dvc":
+        running.wait()
+    deadline = time.time() + 120  # a stage that lost a worker says so first, and DVC ends with it
+    while running.poll() is None and time.time() < deadline:
+        time.sleep(0.2)
+    deadline = time.time() + PATIENCE
+    while processes(folder) and time.time() < deadline:
+        time.sleep(0.2)
+    left = processes(folder)
+    for process in left:
+        process.kill()
+    lost = [name for name, weights in before.items() if finished(folder).get(name) != weights]
+    return dict(what=what, signal=how.name, processes_left=len(left), trials_lost=len(lost), trials_done=len(before))
+
+
+def storm(kills, seed=0):
+    "An undisturbed run, then one with kills; what happened, and whether both are equal."
+    with tempfile.TemporaryDirectory(prefix="storm-") as base:
+        calm, wild = (place(Path(base).resolve() / name) for name in ("calm", "wild"))
+        began = time.time()
+        if run(calm, "dvc", "repro", TARGET).wait():
+            raise SystemExit((calm / "storm.log").read_text()[-3000:])
+        seconds, expected = time.time() - began, results(calm)
+        chance, happened, rounds = random.Random(seed), [], 0
+        while len(happened) < kills:
+            run(wild, "merhan", "mend").wait()
+            running = run(wild, "dvc", "repro", TARGET)
+            found = kill_once(wild, chance, running)
+            if found:
+                happened.append(found)
+                print(len(happened), found, flush=True)
+            elif running.poll() == 0:  # it came to its end: begin anew
+                rounds += 1
+                assert results(wild) == expected, "another result than that of the undisturbed run"
+                for part in ("work", "scratch", "metrics", "configs", "reports"):
+                    shutil.rmtree(wild / part, ignore_errors=True)
+                (wild / "pipelines" / NAME / "dvc.lock").unlink()
+                shutil.rmtree(wild / ".dvc/cache", ignore_errors=True)
+            else:
+                stop(wild, running)
+        run(wild, "merhan", "mend").wait()
+        code = run(wild, "dvc", "repro", TARGET).wait()
+        if code:
+            raise SystemExit((wild / "storm.log").read_text()[-3000:])
+        found = results(wild)
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        partial = [str(path.relative_to(wild)) for path in wild.rglob("*.partial")]
+        return dict(
+            kills=happened, rounds_to_the_end=rounds, undisturbed_seconds=round(seconds), differing=differing,
+            partial_files=partial, processes_left=len(processes(wild)))
+
+
+def stop(folder, running):
+    "Let a run come to its end that nobody could be killed of."
+    running.wait()
+
+
+def main(kills):
+    found = storm(kills)
+    (ROOT / "costs/storm.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    draw(found)
+    print({name: found[name] for name in ("rounds_to_the_end", "differing", "partial_files", "processes_left")})
+
+
+def draw(found):
+    "Who was killed how often, and what was lost."
+    import matplotlib
+
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    from merhan.figures import PAGE, paper
+
+    paper()
+    counts = pd.DataFrame(found["kills"]).groupby(["what", "signal"]).size().unstack(fill_value=0)
+    figure, axis = plt.subplots(figsize=(PAGE, 2), layout="constrained")
+    left = 0
+    for name, color in zip(counts.columns, ("0.35", "0.7")):
+        axis.barh(counts.index, counts[name], left=left, color=color, label=name)
+        left = left + counts[name]
+    axis.set(xlabel="kills survived")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
+    figure.savefig(ROOT / "costs/storm.svg")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--kills", type=int, default=50)
+    sys.path.insert(0, str(ROOT))
+    main(parser.parse_args().kills)
