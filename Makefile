@@ -15,7 +15,7 @@ help:            ## show what can be made
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
 
 .venv/installed: requirements.lock setup.py settings.ini
-	@command -v $(PYTHON) >/dev/null || { echo "merhan needs Python 3.11; name it with make PYTHON=…"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "merhan needs Python 3.11, 3.12 or 3.13; name it with make PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv .venv
 	pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

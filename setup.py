@@ -12,7 +12,7 @@ extras["praat"] = settings["praat_optional"].split() # licensed under the GPL, s
 
 setup(
     name=settings["lib_name"], version=settings["version"], description=settings["description"], license="Apache-2.0",
-    author=settings["author"], packages=["merhan"], include_package_data=True, python_requires=f">={settings['min_python']}",
+    author=settings["author"], packages=["merhan"], include_package_data=True, python_requires=f">={settings['min_python']},<{settings['before_python']}",
     install_requires=settings["requirements"].split(), extras_require=extras,
     entry_points={"console_scripts": settings["console_scripts"].split()},
     keywords=settings["keywords"], zip_safe=False,

@@ -1,7 +1,8 @@
 """Kill a random process of a running pipeline, again and again; in the end everything is as if nothing had happened.
 
 `python benchmarks/storm.py` kills fifty times (DVC, a stage, a worker; KILL and TERM), and writes costs/storm.json and
-costs/storm.svg; tests/test_storm.py kills a few times. The pipeline is that of the first look on three sessions.
+costs/storm.svg; tests/test_storm.py kills a few times. The pipeline is the whole one on the bundled corpus, with a reduced protocol:
+every stage, features, an encoder that is adapted, a stack that is selected.
 A storm is survived if the results equal those of an undisturbed run, if no finished trial is lost, and if nothing
 stays behind: no process, no partial file, no lock.
 """
@@ -20,40 +21,25 @@ import time
 from pathlib import Path
 
 import psutil
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-NAME = "storm"
-TARGET = f"pipelines/{NAME}/dvc.yaml"
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from conftest import Clone, copy_of_repository, reduce  # noqa: E402
+
+LATEST = 25  # seconds from the start of a run to a kill
 PATIENCE = 15  # seconds within which nobody works for the dead any more
-PARAMS = dict(
-    corpus=dict(
-        name=NAME, reader="iemocap", root="data/demo", classes="4", complete=False, sessions=[1, 2, 3],
-        caveat="Three sessions of the bundled corpus, to be killed."),
-    corpus_files=["data"],
-    protocol=dict(seeds=1, baseline_seeds=2),
-    only=["baseline", "audio_only", "text_only"],
-    baseline=dict(loop=dict(by_epoch=dict(epochs=3))),
-)  # fmt: skip
+STRATEGIES = ("baseline", "audio_only", "text_only", "contextual_text", "gated_fusion", "domain_adaptation")
+FOLDERS = ("work", "metrics", "configs", "reports")
 
 
 def place(folder):
-    "A copy of the repository in a folder, with the pipeline of the storm."
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    for name in filter(None, listed.decode().split("\0")):
-        if name.startswith(("reports/", ".dvcstore/", "work/")) or not (ROOT / name).is_file():
-            continue
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, folder / name)
-    shutil.copytree(ROOT / "data", folder / "data")
-    for own in (folder / "pipelines").glob("*"):
-        shutil.rmtree(own)  # DVC reads every pipeline at every call
-    (folder / "pipelines" / NAME).mkdir(parents=True)
-    (folder / "pipelines" / NAME / "params.yaml").write_text(yaml.safe_dump(PARAMS, sort_keys=False))
+    "A copy of the repository with a reduced protocol: every stage, features, an adapted encoder, a selected stack."
+    clone = Clone(copy_of_repository(folder))
+    reduce(clone, STRATEGIES)
     (folder / "dvc.lock").unlink(missing_ok=True)
-    run(folder, "merhan", "pipelines").wait()
-    shutil.rmtree(folder / ".dvc", ignore_errors=True)
-    run(folder, "dvc", "init", "--no-scm", "--quiet").wait()
+    for other in (folder / "pipelines").glob("*/dvc.yaml"):
+        other.unlink()  # DVC reads every pipeline at every call
+        other.with_suffix(".lock").unlink(missing_ok=True)
     return folder
 
 
@@ -98,18 +84,17 @@ def finished(folder):
 
 
 def results(folder):
-    "Everything that a run is for, as hashes: metrics, configurations, predictions, executed notebooks."
+    "Everything that a run is for, as hashes: metrics, configurations, tables, executed notebooks."
     found = {}
-    for pattern in (f"metrics/{NAME}/*", f"configs/{NAME}/**/*.yaml", f"work/{NAME}/**/*.parquet", f"reports/{NAME}/**/*"):
-        for path in folder.glob(pattern):
-            if path.is_file():
-                found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in (path for part in FOLDERS for path in (folder / part / "demo").rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".yaml", ".parquet", ".ipynb", ".csv", ".bin", ".safetensors"):
+            found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
 def kill_once(folder, chance, running):
     "Kill one process at a random moment; what was killed, and what was left when it should have ended."
-    time.sleep(chance.uniform(0.5, 14))
+    time.sleep(chance.uniform(0.5, LATEST))
     if running.poll() is not None:
         return None
     able = {}
@@ -145,13 +130,13 @@ def storm(kills, seed=0):
     with tempfile.TemporaryDirectory(prefix="storm-") as base:
         calm, wild = (place(Path(base).resolve() / name) for name in ("calm", "wild"))
         began = time.time()
-        if run(calm, "dvc", "repro", TARGET).wait():
+        if run(calm, "dvc", "repro").wait():
             raise SystemExit((calm / "storm.log").read_text()[-3000:])
         seconds, expected = time.time() - began, results(calm)
         chance, happened, rounds = random.Random(seed), [], 0
         while len(happened) < kills:
             run(wild, "merhan", "mend").wait()
-            running = run(wild, "dvc", "repro", TARGET)
+            running = run(wild, "dvc", "repro")
             found = kill_once(wild, chance, running)
             if found:
                 happened.append(found)
@@ -159,18 +144,20 @@ def storm(kills, seed=0):
             elif running.poll() == 0:  # it came to its end: begin anew
                 rounds += 1
                 assert results(wild) == expected, "another result than that of the undisturbed run"
-                for part in ("work", "scratch", "metrics", "configs", "reports"):
+                for part in ("scratch", ".dvc/cache", *(f"{part}/demo" for part in FOLDERS)):
                     shutil.rmtree(wild / part, ignore_errors=True)
-                (wild / "pipelines" / NAME / "dvc.lock").unlink()
-                shutil.rmtree(wild / ".dvc/cache", ignore_errors=True)
+                (wild / "dvc.lock").unlink()
             else:
                 stop(wild, running)
         run(wild, "merhan", "mend").wait()
-        code = run(wild, "dvc", "repro", TARGET).wait()
+        code = run(wild, "dvc", "repro").wait()
         if code:
             raise SystemExit((wild / "storm.log").read_text()[-3000:])
         found = results(wild)
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        deadline = time.time() + PATIENCE
+        while processes(wild) and time.time() < deadline:
+            time.sleep(0.2)
         partial = [str(path.relative_to(wild)) for path in wild.rglob("*.partial")]
         return dict(
             kills=happened, rounds_to_the_end=rounds, undisturbed_seconds=round(seconds), differing=differing,
@@ -214,5 +201,4 @@ def draw(found):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=50)
-    sys.path.insert(0, str(ROOT))
     main(parser.parse_args().kills)

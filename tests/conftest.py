@@ -222,8 +222,8 @@ def clone(tmp_path_factory):
     return Clone(shutil.copytree(made, tmp_path_factory.mktemp("clone") / "merhan", symlinks=True))
 
 
-def run_reduced(clone):
-    "Reduce the protocol of a clone, run every stage, commit."
+def reduce(clone, names=FEW):
+    "Reduce the protocol of a clone: few strategies, small networks, two epochs."
     clone.run("dvc", "pull", "data.dvc")
     clone.run(
         "git",
@@ -243,7 +243,11 @@ def run_reduced(clone):
     params["probes"].update(models=["baseline", "gated_fusion"], pairings=2)
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
-    params["strategies"] = {name: params["strategies"][name] for name in FEW}
+    params["strategies"] = {name: params["strategies"][name] for name in names}
+    for entry in params["strategies"].values():
+        for given in entry["delta"].get("text", {}).values():
+            if "sentences" in (given or {}):
+                given.update(most=48, epochs=1)
     params["stacks"] = dict(whatever_helped=dict(why="they may add up", source="ours", helped=["fusion"]))
     params["simple"] = ["baseline", "whatever_helped"]
     (clone.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
@@ -254,6 +258,11 @@ def run_reduced(clone):
     own = clone.folder / "pipelines/iemocap/params.yaml"
     own.write_text(own.read_text().split("# Here the text encoder is trained along")[0])  # whose strategies are gone
     clone.run("merhan", "pipelines")
+
+
+def run_reduced(clone):
+    "Reduce the protocol of a clone, run every stage, commit."
+    reduce(clone)
     ran = clone.repro()
     assert {
         "train@baseline",
