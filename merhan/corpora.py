@@ -26,6 +26,7 @@ def read_corpus(
 ) -> Corpus:
     "The corpus that a configuration describes."
     name = corpus.get("reader")
+    if not corpus.get("root"): raise ValueError("`corpus` in the parameters says nothing of 'root', where it lies")
     if name not in READERS: raise ValueError(f"no corpus reader {name!r}; choose from {sorted(READERS)}")
     return READERS[name](corpus["root"], **{k: v for k, v in corpus.items() if k not in ABOUT})
 
@@ -71,6 +72,8 @@ def read_sentences(
     classes, # label protocol
 ):           # table of text and label; how many were left out because the corpus has them
     "Emotion-labelled sentences for adaptation, disjoint from the corpus."
+    lacking = [key for key in ("reader", "path") if source and not source.get(key)]
+    if lacking: raise ValueError(f"`adaptation` in the corpus's parameters says nothing of {lacking[0]!r}")
     if not source: return pd.DataFrame(columns=["text", "label"]), 0
     reader, path, names = source["reader"], source["path"], class_names(classes)
     if reader not in SENTENCES:
@@ -80,6 +83,7 @@ def read_sentences(
             f"there is no {path} with sentences for adaptation; see `adaptation` in the corpus's parameters")
     table = SENTENCES[reader](path)
     to_class = source.get("labels") or {name: name for name in names}
+    table = table[table.text.str.strip() != ""]
     table = table.assign(label=table.label.map(to_class)).dropna()
     wrong = sorted(set(table.label) - set(names))
     if wrong: raise ValueError(f"{path} has label {wrong[0]!r}, which is no class of this corpus: {names}")

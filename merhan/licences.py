@@ -18,7 +18,8 @@ KINDS = ( # the first pattern that fits decides; `OR` offers a choice, `AND` ask
     ("copyleft", r"\bA?GPL|GNU (Affero )?General Public"),
     ("weak copyleft", r"LGPL|MPL|Mozilla|GNU Lesser|linking exception"),
     ("proprietary", r"proprietary"),
-    ("permissive", r"MIT|BSD|Apache|ISC|PSF|Python Software|Zlib|CC0|Zope|Unlicense|HPND|CNRI|Public Domain|ZPL"))
+    ("permissive", r"\b(MIT|MIT-0|0?BSD|Apache|ISC|PSF|Python Software|Zlib|CC0|Zope|Unlicense|HPND|CNRI|ZPL)"
+                   r"(\b|v?\d)|Public Domain"))
 ORDER = ("permissive", "weak copyleft", "proprietary", "copyleft", "unknown")
 
 def kind_of(licence:str) -> str:
@@ -63,9 +64,9 @@ MATERIAL = pd.DataFrame([
     ("EMO-DB", "recordings", "CC0-1.0, as declared by audEERING's publication", "yes", "cite Burkhardt et al. 2005"),
     ("GoEmotions", "sentences", "Apache-2.0", "yes", "cite Demszky et al. 2020; profanity"),
     ("RAVDESS", "recordings", "CC BY-NC-SA 4.0", "research only", "cite Livingstone and Russo 2018"),
-    ("IEMOCAP", "recordings, words", "USC's research licence", "research only", "its recordings never leave the licensee"),
+    ("IEMOCAP", "recordings, words", "USC's research licence", "research only", "recordings stay with the licensee"),
     ("MSP-Podcast", "recordings, words", "UTD's academic or commercial licence", "by licence", "ask UTD"),
-    ("MELD", "films, words", "GPL-3.0 for annotations; films by their owners", "research only", "cite Poria et al. 2019"),
+    ("MELD", "films, words", "GPL-3.0; films by their owners", "research only", "cite Poria et al. 2019"),
     ("CREMA-D", "recordings", "Open Database License", "yes, named", "cite Cao et al. 2014"),
     ("SAVEE", "recordings", "free for research", "research only", "cite Haq and Jackson 2010"),
     ("ShEMO", "recordings, words", "free for research", "research only", "cite Mohamad Nezami et al. 2019"),

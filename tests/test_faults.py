@@ -471,6 +471,100 @@ def test_every_corpus_of_the_repository_has_its_caveat():
         assert read_params(name)["corpus"].get("caveat"), name
 
 
+# What a second reader found
+
+
+def test_the_second_row_is_used_if_the_first_cannot_be(tmp_path):
+    (tmp_path / "a.mp3").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    wav(tmp_path / "a.wav")
+    found = listed(tmp_path, ["a,a.mp3,Oh,x,1", "a,a.wav,Oh,x,1", "a,a.wav,Oh,x,1"])
+    assert [u.audio[-5:] for u in found.utterances] == ["a.wav"]
+    assert "git lfs pull" in found.set_aside[0].reason and "twice" in found.set_aside[1].reason
+
+
+def test_a_row_that_lost_a_quotation_mark_is_no_other_label(tmp_path):
+    wav(tmp_path / "a.wav")
+    wav(tmp_path / "b.wav", NOISE[::-1])
+    header = "utterance,audio,text,emotion,speaker,session"
+    found = listed(tmp_path, ["a,a.wav,Oh, no,hap,ann,", "b,b.wav,Oh,hap,ann,1"], header)
+    assert [u.utterance for u in found.utterances] == ["b"] and "number of fields" in found.set_aside[0].reason
+
+
+@pytest.mark.parametrize("audio", ["x" * 300 + ".wav", "loop.wav"])
+def test_a_path_that_no_system_has_is_one_row(tmp_path, audio):
+    wav(tmp_path / "a.wav")
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    assert len(listed(tmp_path, [f"a,{audio},Oh,x,1", "b,a.wav,Oh,x,1"]).set_aside) == 1
+
+
+def test_a_name_that_is_no_text_can_be_written_down(tmp_path):
+    (tmp_path / os.fsdecode(b"gr\xfc_x.wav")).write_bytes(b"no sound")
+    wav(tmp_path / "ann_x.wav")
+    found = READERS["folder"](tmp_path, pattern=r"(?P<speaker>[^_]+)_(?P<emotion>\w)$")
+    found.aside().to_csv(tmp_path / "aside.csv", encoding="utf-8")
+    assert len(found.utterances) == 1 and len(found.set_aside) == 1
+
+
+@pytest.mark.parametrize("name, options", [
+    ("manifest", dict(separator="::")), ("manifest", dict(encoding=8)), ("folder", {}), ("folder", dict(pattern=5)),
+    ("iemocap", dict(sessions=[[1]])), ("msp_podcast", dict(test=["Test1"]))])  # fmt: skip
+def test_options_of_another_kind_are_refused(tmp_path, name, options):
+    (tmp_path / "Session1/dialog/EmoEvaluation").mkdir(parents=True)
+    (tmp_path / "manifest.csv").write_text("utterance,audio,emotion,speaker\na,a.wav,x,1\n")
+    (tmp_path / "labels_consensus.csv").write_text("FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Split_Set\n")
+    wav(tmp_path / "a.wav")
+    with pytest.raises(ValueError):
+        READERS[name](tmp_path, **options)
+
+
+def test_votes_stay_with_their_turn(tmp_path):
+    from merhan.iemocap import read_evaluation
+
+    name = "Ses01F_impro01"
+    line = "[1.0 - 2.0]\t{}_{}\tneu\t[2.5, 2.5, 2.5]\n"
+    block = line.format(name, "F000") + "C-E2:\tAnger;\t()\n\nC-E3:\tSadness;\t()\n " + line.format(name, "F001")
+    (tmp_path / "x.txt").write_text(block + "C-E2:\tSadness;\t()\n")
+    rows, _ = read_evaluation(tmp_path / "x.txt")
+    assert [row["votes"] for row in rows] == [dict(ang=1), dict(sad=1)]
+
+
+def test_sides_and_sexes_have_one_spelling(tmp_path):
+    for name in "abc":
+        wav(tmp_path / f"{name}.wav", np.roll(NOISE, ord(name)))
+    rows = ["a,a.wav,Oh,x,1,Validation,female", "b,b.wav,Oh,x,1,TRAIN,M", "c,c.wav,Oh,x,1,holdout,?"]
+    found = listed(tmp_path, rows, "utterance,audio,text,emotion,speaker,split,sex")
+    assert [(u.split, u.sex) for u in found.utterances] == [("dev", "F"), ("train", "M")]
+    assert "side 'holdout'" in found.set_aside[0].reason
+
+
+@pytest.mark.parametrize("rating, value", [("2,5", 2.5), ("inf", None), ("1_0", None), ("nan", None)])
+def test_ratings_are_finite_numbers(tmp_path, rating, value):
+    wav(tmp_path / "a.wav")
+    wav(tmp_path / "b.wav", NOISE[::-1])
+    rows = [f"a;a.wav;Oh;x;1;{rating}", "b;b.wav;Oh;x;1;"]
+    found = listed(tmp_path, rows, "utterance;audio;text;emotion;speaker;valence")
+    assert found.utterances[0].valence == value
+    assert bool(found.set_aside) == (value is None)
+
+
+def test_a_class_that_no_row_has_is_told(tmp_path):
+    wav(tmp_path / "a.wav")
+    listed(tmp_path, ["a,a.wav,Oh,hap,1"])
+    found = manifest(tmp_path, classes=["hap", "hapy"])
+    assert found.notes == ["no row has the label 'hapy', which the protocol names"]
+
+
+@pytest.mark.parametrize("format", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG"])
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.8])
+def test_a_recording_that_was_cut_is_no_shorter_recording(tmp_path, format, share):
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.tile(NOISE, 3), RATE, format=format)
+    (tmp_path / "x").write_bytes(buffer.getvalue())
+    assert audio_fault(tmp_path / "x")[0] is None
+    (tmp_path / "x").write_bytes(buffer.getvalue()[: int(share * len(buffer.getvalue()))])
+    assert audio_fault(tmp_path / "x")[0] is not None
+
+
 # Readers are accounted for
 
 
