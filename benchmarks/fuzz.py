@@ -155,8 +155,56 @@ def read_meld(content, folder):
     accounted(meld(folder))
 
 
+MSP = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
+a.wav,N,4.2,4.0,4.0,127,Male,Test1
+b.wav,H,5.0,5.8,4.6,Unknown,Unknown,Train
+c.wav,A,5.2,2.0,5.0,128,Female,Test2
+"""
+METADATA = "file_name,transcription,emotion,speaker,split\na.wav,Oh!,hap,ann,train\ntrain/b.wav,Ah,sad,ben,\n"
+WORDS_OF_ESD = "0011_000351\tThe nine the eggs, I keep.\tAngry\n0011_001401 Clear than clear water! Sad\n"
+SHEMO_JSON = json.dumps({"F01A01": dict(transcript="نه", gender="female"), "M12W03": dict(transcript="چرا")})
+
+
+def recorded(folder, *names):
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(folder / name, noise(seed), RATE)
+
+
+def read_msp(content, folder):
+    from merhan.msp_podcast import msp_podcast
+
+    recorded(folder, "Audios/a.wav", "Audios/b.wav", "Audios/c.wav")
+    (folder / "labels_consensus.csv").write_bytes(content)
+    accounted(msp_podcast(folder))
+
+
+def read_audiofolder(content, folder):
+    from merhan.exchange import audiofolder
+
+    recorded(folder, "a.wav", "train/b.wav")
+    (folder / "metadata.csv").write_bytes(content)
+    accounted(audiofolder(folder))
+
+
+def read_esd(content, folder):
+    from merhan.esd import esd
+
+    recorded(folder, "0011/Angry/0011_000351.wav", "0011/Sad/0011_001401.wav")
+    (folder / "0011/0011.txt").write_bytes(content)
+    accounted(esd(folder))
+
+
+def read_shemo(content, folder):
+    from merhan.acted import shemo
+
+    recorded(folder, "female/F01A01.wav", "male/M12W03.wav")
+    (folder / "shemo.json").write_bytes(content)
+    accounted(shemo(folder))
+
+
 def accounted(corpus):
-    fates = corpus.account()
+    fates = corpus.fates()
     assert fates["rows read"] == fates.drop("rows read").sum()
     assert all(utterance.text == utterance.text.strip() for utterance in corpus.utterances)
     corpus.table().to_parquet(io.BytesIO())
@@ -188,6 +236,9 @@ KINDS = [
     Kind("wav of floats", lambda: sound("WAV", "FLOAT"), heard),
     Kind("flac", lambda: sound("FLAC"), heard),
     Kind("ogg", lambda: sound("OGG"), heard),
+    Kind("aiff", lambda: sound("AIFF"), heard),
+    Kind("rf64", lambda: sound("RF64"), heard),
+    Kind("w64", lambda: sound("W64"), heard),
     Kind("mp3", lambda: sound("MP3"), heard),
     Kind("m4a", lambda: film("x.m4a", "aac"), heard),
     Kind("webm", lambda: film("x.webm", "libopus"), heard),
@@ -195,6 +246,10 @@ KINDS = [
     Kind("evaluation", EVALUATION.encode, lambda content, folder: read_iemocap(content, TRANSCRIPT.encode(), folder)),
     Kind("transcript", TRANSCRIPT.encode, lambda content, folder: read_iemocap(EVALUATION.encode(), content, folder)),
     Kind("csv of meld", MELD.encode, read_meld),
+    Kind("csv of msp", MSP.encode, read_msp),
+    Kind("audiofolder", METADATA.encode, read_audiofolder),
+    Kind("words of esd", WORDS_OF_ESD.encode, read_esd),
+    Kind("shemo.json", SHEMO_JSON.encode, read_shemo),
     Kind("sentences", lambda: "text,label\nI won!,hap\nGo away.,ang\n".encode(), read_sentences_of),
     Kind("parameters", lambda: (ROOT / "params.yaml").read_bytes(), read_parameters),
 ]

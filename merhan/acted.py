@@ -6,7 +6,7 @@
 __all__ = ['RAVDESS', 'RAVDESS_CODES', 'RAVDESS_SENTENCES', 'RAVDESS_TWIN', 'CREMAD', 'CREMAD_FLAWS', 'CREMAD_SENTENCES', 'SAVEE',
            'SAVEE_CODES', 'EMODB', 'EMODB_CODES', 'EMODB_WOMEN', 'EMODB_SENTENCES', 'LISTENERS', 'HEARD', 'SHEMO',
            'SHEMO_CODES', 'ravdess', 'song_or_film', 'cremad', 'beside', 'sexes_of_cremad', 'savee', 'emodb',
-           'heard_by_listeners', 'shemo', 'transcripts_of_shemo']
+           'listener_votes', 'shemo', 'transcripts_of_shemo']
 
 # %% ../nbs/113_acted.ipynb #imports
 import json, re
@@ -114,7 +114,7 @@ def emodb(
     complete=None, # whether other counts than the published ones are an error
 ):
     "EMO-DB, the Berlin Database of Emotional Speech (Burkhardt et al. 2005)."
-    votes = heard_by_listeners(root, corpus)
+    votes = listener_votes(root, corpus)
     def more(found):
         agreed, label = votes.get(found["utterance"]), EMODB_CODES[found["emotion"]]
         given = None if agreed is None else {label: agreed, "other": LISTENERS - agreed}
@@ -124,7 +124,7 @@ def emodb(
         labels=EMODB_CODES, words=lambda found: EMODB_SENTENCES.get(found["sentence"], ""), more=more)
     expect(corpus, EMODB, complete, "EMO-DB")
 
-def heard_by_listeners(root, corpus) -> dict: # utterance to how many of 20 agreed
+def listener_votes(root, corpus) -> dict: # utterance to how many of 20 agreed
     "What `erkennung.txt` says of each recording, where it lies beside them."
     paths = beside(root, "erkennung.txt")
     if not paths: return {}

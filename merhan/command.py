@@ -125,7 +125,7 @@ def check_corpus(name):
         found = read_corpus(read_params(name)["corpus"])
         counts = pd.Series([u.emotion for u in found.utterances]).value_counts().sort_index()
         shown = ", ".join(f"{emotion} {n}" for emotion, n in counts.items())
-        fates = found.account()
+        fates = found.fates()
         told = [f"{fates['used']} of {fates['rows read']} rows are used ({shown})"]
         told += [f"{fates[fate]} {fate}" for fate in ("outside the protocol", "set aside")]
         yield f"corpus {name}", True, ", ".join(told), ""
@@ -163,7 +163,7 @@ def convert(corpus, folder, to):
     from merhan.params import read_params
     found = read_corpus(read_params(corpus)["corpus"])
     export_corpus(found, folder, to, corpus)
-    print(found.account().to_string(), f"\nwritten to {folder} as {to}")
+    print(found.fates().to_string(), f"\nwritten to {folder} as {to}")
 
 # %% ../nbs/74_command.ipynb #stage
 STAGE = argument("stage", choices=sorted(p.stem for p in Path("nbs/pipeline").glob("*.ipynb")) or None)

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['LABELS', 'EVALUATION', 'VOTE', 'VOTED', 'TRANSCRIPT', 'PUBLISHED', 'PUBLISHED_SESSIONS', 'add_vote',
-           'read_evaluation', 'evaluated', 'read_transcript', 'transcribed', 'extract_emotion_from_evaluation',
-           'extract_transcriptions', 'one_or_several', 'published', 'check_counts', 'wrong_in_sessions', 'iemocap',
-           'session_folders', 'read_session', 'read_annotations', 'join_turn', 'recording_of']
+           'read_evaluation', 'parse_evaluation', 'read_transcript', 'parse_transcript',
+           'extract_emotion_from_evaluation', 'extract_transcriptions', 'one_or_several', 'published', 'check_counts',
+           'wrong_in_sessions', 'iemocap', 'session_folders', 'read_session', 'read_annotations', 'join_turn',
+           'recording_of']
 
 # %% ../nbs/110_iemocap.ipynb #imports
 import re
 from collections import Counter
 from pathlib import Path
 
-from .recordings import SUFFIXES, located
+from .recordings import SUFFIXES, find_file
 from .tables import UNDECODED, decoded
 from .utterances import protocol, reader
 
@@ -45,12 +46,12 @@ def read_evaluation(path) -> tuple: # rows (dicts; one that cannot be used has a
     for number, line in text.lines():
         if line.lstrip().startswith("["):
             votes = {}
-            rows.append(dict(file=str(path), line=number, votes=votes) | evaluated(line.strip()))
+            rows.append(dict(file=str(path), line=number, votes=votes) | parse_evaluation(line.strip()))
         elif not line.strip(): votes = None # a blank line ends the block of a turn
         elif votes is not None and (vote := VOTE.match(line)): add_vote(votes, vote["labels"])
     return rows, text.notes
 
-def evaluated(line) -> dict:
+def parse_evaluation(line) -> dict:
     "What an evaluation line says, or its fault."
     found = EVALUATION.match(line)
     if found is None: return dict(utterance="", fault="evaluation line cannot be read")
@@ -62,10 +63,10 @@ def read_transcript(path) -> tuple: # rows; notes
     "Turns of a transcript."
     text, rows = decoded(path), []
     for number, line in text.lines():
-        if line.startswith("Ses"): rows.append(dict(file=str(path), line=number) | transcribed(line))
+        if line.startswith("Ses"): rows.append(dict(file=str(path), line=number) | parse_transcript(line))
     return rows, text.notes
 
-def transcribed(line) -> dict:
+def parse_transcript(line) -> dict:
     "What a transcript line says, or its fault."
     found = TRANSCRIPT.match(line)
     if found is None: return dict(utterance="", fault="transcript line cannot be read")
@@ -200,5 +201,5 @@ def join_turn(folder, label, words, improvised_only, corpus):
 def recording_of(folder, name) -> Path:
     "Path of a turn's recording, in any of the formats; the path of a WAV if there is no recording."
     base = folder/"sentences/wav"/name.rpartition("_")[0]/name
-    paths = [located(base.with_name(name + suffix)) for suffix in SUFFIXES]
+    paths = [find_file(base.with_name(name + suffix)) for suffix in SUFFIXES]
     return next((path for path in paths if path.exists()), paths[0])

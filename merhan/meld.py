@@ -9,7 +9,7 @@ __all__ = ['MELD_LABELS', 'MELD_COUNTS', 'MELD_FLAWS', 'MELD_FOLDERS', 'MELD_SEC
 # %% ../nbs/114_meld.ipynb #imports
 from pathlib import Path
 
-from .recordings import SUFFIXES, located
+from .recordings import SUFFIXES, find_file
 from .tables import read_table
 from .utterances import expect, reader
 
@@ -66,7 +66,7 @@ def recording_of_meld(side, name, path, root) -> Path:
     wanted = [folder/f"{each}{suffix}" for each in names for folder in folders_of_meld(side, path, root)
               for suffix in SUFFIXES]
     where = root/MELD_FOLDERS[side][0]/f"{name}.wav"
-    return next((path for want in wanted if (path := located(want)).is_file()), where)
+    return next((path for want in wanted if (path := find_file(want)).is_file()), where)
 
 def folders_of_meld(side, path, root) -> list:
     "Where the recordings of a side may lie: in the corpus's folder, beside the CSV, or in a folder named by the side."

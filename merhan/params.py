@@ -105,7 +105,7 @@ def read_params(corpus:str) -> dict:
         own = checked_keys(read_yaml(path), path)
         protocol = (params.get("protocol") or {}) | (own.get("protocol") or {})
         params = params | own | dict(baseline=params.get("baseline"), protocol=protocol)
-    lacking = [name for name in ("corpus", "protocol", "baseline", "strategies") if not params.get(name)]
+    lacking = [name for name in ("corpus", "protocol", "baseline", "strategies") if params.get(name) is None]
     if lacking: raise ValueError(f"{path} says nothing of {lacking[0]!r}")
     check_entries(params, path)
     if params["corpus"].get("name") != corpus:

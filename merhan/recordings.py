@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_CHUNKS', 'UNKNOWN', 'SLACK', 'PROMISES', 'LEAST_UNKNOWN', 'SAMPLE_RATE', 'WINDOW', 'RATES', 'LONGEST',
            'MOST_SAMPLES', 'SUFFIXES', 'POINTER', 'CHANNELS', 'BLOCK', 'FORMATS', 'PEAK', 'LONG', 'alike', 'names_in',
-           'located', 'wav_fault', 'chunk_at', 'is_chunk', 'is_unknown', 'is_padding', 'promise_fault', 'caf_fault',
+           'find_file', 'wav_fault', 'chunk_at', 'is_chunk', 'is_unknown', 'is_padding', 'promise_fault', 'caf_fault',
            'Recording', 'read_recording', 'notes_of', 'read_by_any', 'read_by_soundfile', 'file_blocks', 'check_format',
            'joined_blocks', 'ends_its_stream', 'read_by_ffmpeg', 'blocks_of', 'audio_fault', 'load_samples']
 
@@ -30,12 +30,12 @@ def names_in(folder, changed) -> dict: # alike name to names; `changed`: when th
     for path in folder.iterdir(): found.setdefault(alike(path.name), []).append(path.name)
     return found
 
-def located(path) -> Path:
+def find_file(path) -> Path:
     "The path of the one file that differs from `path` at most in Unicode form and case; else `path` itself."
     path = Path(path)
     if path.exists() or path == path.parent: return path
-    if "\\" in path.name: return located(path.parent/path.name.replace("\\", "/")) # written on Windows
-    folder = located(path.parent)
+    if "\\" in path.name: return find_file(path.parent/path.name.replace("\\", "/")) # written on Windows
+    folder = find_file(path.parent)
     if not folder.is_dir(): return path
     names = names_in(folder, folder.stat().st_mtime_ns).get(alike(path.name), [])
     return folder/names[0] if len(names) == 1 else path
@@ -262,7 +262,7 @@ def audio_fault(path) -> tuple[str|None, Recording|None]: # what is wrong with i
 def load_samples(path) -> np.ndarray: # float32, mono, 16 kHz
     "A recording as one channel at 16 kHz, resampled by libsoxr."
     import soxr
-    path = located(path)
+    path = find_file(path)
     fault, found = audio_fault(path)
     if fault: raise ValueError(f"{path}: {fault}")
     for note in found.notes: warnings.warn(f"{path}: {note}", stacklevel=2)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MARKS', 'FROM_WINDOWS', 'UNDECODED', 'NONSENSE', 'MOST_NONSENSE', 'SEPARATORS', 'LONGEST_FIELD', 'from_windows',
-           'Text', 'decoded', 'guessed_text', 'without_mark', 'strictly', 'Row', 'Table', 'spelt', 'columns_of',
+           'Text', 'decoded', 'guessed_text', 'without_mark', 'strictly', 'Row', 'Table', 'spellings', 'columns_of',
            'separator_of', 'read_table', 'parsed_rows', 'unquoted', 'without_surplus', 'as_row', 'readable']
 
 # %% ../nbs/100_tables.ipynb #imports
@@ -130,14 +130,14 @@ class Table:
         columns = [name for name in self.columns if name]
         return pd.DataFrame([row.values for row in self.rows], columns=columns, dtype=str)
 
-def spelt(names, wanted) -> list:
+def spellings(names, wanted) -> list:
     "Names of columns, in the spelling of `wanted` where they mean one of these."
     spelling = {name.casefold(): name for name in wanted}
     return [spelling.get(name.strip().casefold(), name.strip()) for name in names]
 
 def columns_of(names, wanted) -> list:
     "Names of columns as they are spelt in `wanted`; two that mean the same are an error."
-    found = spelt(names, wanted)
+    found = spellings(names, wanted)
     for name in found:
         if name and found.count(name) > 1: raise ValueError(f"has two columns named {name!r}")
     return found
@@ -145,7 +145,7 @@ def columns_of(names, wanted) -> list:
 def separator_of(lines, wanted) -> str:
     "The separator with which the header has most of the wanted columns, and most columns."
     def columns(separator):
-        try: return spelt(next(csv.reader(lines[:1], delimiter=separator), []), wanted)
+        try: return spellings(next(csv.reader(lines[:1], delimiter=separator), []), wanted)
         except csv.Error: return []
     return max(SEPARATORS, key=lambda s: (len(set(columns(s)) & set(wanted)), len(columns(s))))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIMENSIONS', 'SIDES', 'SEXES', 'NUMBER', 'PROTOCOLS', 'READERS', 'Utterance', 'ratings_of', 'protocol', 'as_word',
-           'class_names', 'normalised', 'SetAside', 'Account', 'shown', 'Corpus', 'expect', 'reader', 'closed',
-           'with_notes']
+           'class_names', 'normalised', 'SetAside', 'Account', 'printable', 'Corpus', 'expect', 'reader',
+           'check_account', 'with_notes']
 
 # %% ../nbs/105_utterances.ipynb #imports
 import hashlib, inspect, json, re, unicodedata
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .recordings import audio_fault, located
+from .recordings import audio_fault, find_file
 
 # %% ../nbs/105_utterances.ipynb #utterance
 @dataclass(frozen=True)
@@ -119,11 +119,11 @@ class Account:
 
     def reject(self, file, line, utterance, reason):
         "Set a row aside, with its reason."
-        self.set_aside.append(SetAside(*map(shown, (str(file), line, utterance, reason))))
+        self.set_aside.append(SetAside(*map(printable, (str(file), line, utterance, reason))))
 
     def ignore(self, file, reason):
         "Set a file or folder aside that has no rows, with its reason."
-        self.files.append(SetAside(shown(str(file)), None, "", reason))
+        self.files.append(SetAside(printable(str(file)), None, "", reason))
 
     def table(self) -> pd.DataFrame: # one row an utterance
         "The utterances as a data frame; votes are JSON."
@@ -135,15 +135,15 @@ class Account:
         rows = [asdict(s) for s in self.files + self.set_aside]
         return pd.DataFrame(rows, columns=list(SetAside.__dataclass_fields__)).astype({"line": "Int64"})
 
-    def account(self) -> pd.Series: # of numbers
+    def fates(self) -> pd.Series: # of numbers
         "What became of the rows that were read."
         fates = dict(used=len(self.utterances), outside=sum(self.outside.values()), aside=len(self.set_aside))
         return pd.Series({
             "rows read": self.rows, "used": fates["used"], "outside the protocol": fates["outside"],
             "set aside": fates["aside"]}, name="rows")
 
-# %% ../nbs/105_utterances.ipynb #shown
-def shown(word):
+# %% ../nbs/105_utterances.ipynb #printable
+def printable(word):
     "A word in characters that can be written; a file's name need not be in them."
     return word.encode("utf-8", "backslashreplace").decode() if isinstance(word, str) else word
 
@@ -184,22 +184,22 @@ class Corpus(Account):
             self.labels[key] += 1
             return
         fault, found = "transcript is empty", None
-        if text is None or text.strip(): fault, found = self.judged(audio, name)
+        if text is None or text.strip(): fault, found = self.judge(audio, name)
         if fault is None or name in self.flaws: self.labels[key] += 1
         if fault:
             which = f": {Path(audio).name}" if "recording" in fault else ""
             return self.reject(file, line, name, fault + which)
         self.names.add(plain)
-        self.notes += [shown(f"{audio}: {note}") for note in found.notes]
+        self.notes += [printable(f"{audio}: {note}") for note in found.notes]
         self.utterances.append(Utterance(
-            utterance=name, audio=str(located(audio)), text=(text or "").strip(),
+            utterance=name, audio=str(find_file(audio)), text=(text or "").strip(),
             emotion=label if self.mapping is None else self.mapping[label], speaker=speaker, session=session or speaker,
             seconds=found.seconds, **more))
 
-    def judged(self, audio, name) -> tuple: # what is wrong with a recording, or None; the recording
+    def judge(self, audio, name) -> tuple: # what is wrong with a recording, or None; the recording
         "The judgement of a recording, and whether it lies where it may and was not used before."
         try:
-            path = located(audio)
+            path = find_file(audio)
             is_outside = self.within is not None and not path.resolve().is_relative_to(Path(self.within).resolve())
         except (OSError, ValueError, RuntimeError) as error: # a name that no system has, or links in a circle
             return f"recording cannot be looked for ({error})", None
@@ -257,11 +257,11 @@ def reader(function):
         except (TypeError, KeyError, NotImplementedError) as error: # an option of another kind than the reader expects
             raise ValueError(
                 f"the reader {name!r} cannot read {root} with {options} ({type(error).__name__}: {error})") from error
-        return closed(corpus, root)
+        return check_account(corpus, root)
     READERS[function.__name__] = read
     return read
 
-def closed(corpus, root) -> Corpus:
+def check_account(corpus, root) -> Corpus:
     "The same corpus, if every row is accounted for and at least one can be used."
     if corpus.accounted != corpus.rows:
         raise AssertionError(f"{corpus.rows} rows were read, and {corpus.accounted} are accounted for")

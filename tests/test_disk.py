@@ -122,7 +122,10 @@ def test_a_byte_of_a_product(small, tmp_path):
         assert Product(tmp_path / name, verify=True).card["checksum"] == small["cards"][name]["checksum"]
 
 
-@pytest.mark.parametrize("part", ["weights.safetensors", "test.parquet", "validation.parquet", "history.json", "card.json"])
+PARTS = ("weights.safetensors", "test.parquet", "validation.parquet", "history.json", "card.json")
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_byte_of_a_trial(small, resolved, tmp_path, part):
     config = resolved("baseline")
     config["seeds"] = 1

@@ -9,7 +9,7 @@ from conftest import ROOT
 from merhan.corpora import read_corpus
 from merhan.exchange import LAYOUTS, export_corpus
 from merhan.folds import folds
-from merhan.utterances import READERS
+from merhan.utterances import DIMENSIONS, READERS
 
 CORPORA = ROOT / "corpora"
 
@@ -22,7 +22,7 @@ def here(name):
 def test_emodb_is_complete():
     found = READERS["emodb"](CORPORA / "emodb", complete=True, within=CORPORA)
     table = found.table()
-    assert found.account().tolist() == [535, 535, 0, 0]
+    assert found.fates().tolist() == [535, 535, 0, 0]
     assert table.speaker.nunique() == 10 and table.text.nunique() == 10 and set(table.sex) == {"F", "M"}
     assert table.votes.notna().all()
     agreed = pd.Series([u.votes[u.emotion] / 20 for u in found.utterances])
@@ -67,7 +67,7 @@ def test_the_bundled_corpus_goes_out_and_comes_back(layout, demo, tmp_path):
     few.utterances = few.utterances[:40]
     export_corpus(few, tmp_path / "out", layout, "demo")
     again = READERS[layout](tmp_path / "out", classes=["ang", "hap", "neu", "sad"])
-    columns = ["utterance", "text", "emotion", "speaker", "session", "sex", "valence", "activation", "dominance", "seconds"]
+    columns = ["utterance", "text", "emotion", "speaker", "session", "sex", "votes", "improvised", "seconds", *DIMENSIONS]
     expected = few.table()[columns].sort_values("utterance").reset_index(drop=True)
     found = again.table()[columns].sort_values("utterance").reset_index(drop=True)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
