@@ -67,7 +67,8 @@ def test_the_bundled_corpus_goes_out_and_comes_back(layout, demo, tmp_path):
     few.utterances = few.utterances[:40]
     export_corpus(few, tmp_path / "out", layout, "demo")
     again = READERS[layout](tmp_path / "out", classes=["ang", "hap", "neu", "sad"])
-    columns = ["utterance", "text", "emotion", "speaker", "session", "sex", "votes", "improvised", "seconds", *DIMENSIONS]
+    columns = ["utterance", "text", "emotion", "speaker", "session", "sex", "votes", "improvised", "seconds"]
+    columns += DIMENSIONS
     expected = few.table()[columns].sort_values("utterance").reset_index(drop=True)
     found = again.table()[columns].sort_values("utterance").reset_index(drop=True)
     pd.testing.assert_frame_equal(found, expected, check_dtype=False)
