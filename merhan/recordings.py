@@ -186,7 +186,7 @@ def read_by_soundfile(path) -> tuple: # samples, mono; sample rate
     "A recording by libsndfile, to its end."
     with soundfile.SoundFile(path) as file:
         check_format(file.samplerate, file.channels)
-        is_empty_wav = file.format == "WAV" and not file.frames
+        is_empty_wav = file.format in ("WAV", "WAVEX") and not file.frames
         if is_empty_wav and path.stat().st_size > 1000: return read_by_ffmpeg(path, "its size is unknown")
         samples = joined_blocks(file_blocks(file), file.samplerate)
         found, promised = len(samples), file.frames
