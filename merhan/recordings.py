@@ -92,10 +92,9 @@ def is_padding(file, count) -> bool:
     return all(not block.strip(b"\0") for block in iter(lambda: file.read(1 << 20), b""))
 
 # %% ../nbs/102_recordings.ipynb #promises
-PROMISES = { # first bytes: (where a size stands, how it is written, what counts from the beginning of the file)
-    b".snd": (4, ">II", lambda offset, size: offset + size), b"FORM": (4, ">I", lambda size: size + 8),
-    b"RF64": (20, "<Q", lambda size: size + 8), b"BW64": (20, "<Q", lambda size: size + 8),
-    b"riff": (16, "<Q", lambda size: size)}
+PROMISES = { # first bytes: (where sizes stand, how they are written, bytes of the file that they do not count)
+    b".snd": (4, ">II", 0), b"FORM": (4, ">I", 8), b"riff": (16, "<Q", 0),
+    b"RF64": (20, "<Q", 8), b"BW64": (20, "<Q", 8)}
 LEAST_UNKNOWN = 0x7ffff000 # sizes from here on say nothing, or belong to files of hours
 
 def promise_fault(path) -> str|None:
@@ -104,10 +103,11 @@ def promise_fault(path) -> str|None:
     with open(path, "rb") as file: head = file.read(4096)
     if head[:4] == b"caff": return caf_fault(head, length)
     if head[:4] not in PROMISES or len(head) < 40: return None
-    place, written, whole = PROMISES[head[:4]]
-    numbers = struct.unpack_from(written, head, place)
-    if numbers[-1] == 0 or numbers[-1] >= LEAST_UNKNOWN or whole(*numbers) <= length: return None
-    return f"recording is truncated (its header promises {whole(*numbers)} bytes, the file has {length})"
+    place, written, more = PROMISES[head[:4]]
+    sizes = struct.unpack_from(written, head, place)
+    promised = sum(sizes) + more
+    if sizes[-1] == 0 or sizes[-1] >= LEAST_UNKNOWN or promised <= length: return None
+    return f"recording is truncated (its header promises {promised} bytes, the file has {length})"
 
 # %% ../nbs/102_recordings.ipynb #caf-fault
 def caf_fault(head, length) -> str|None:
