@@ -87,6 +87,26 @@ def test_readers_features_and_predictions_judge_alike(tmp_path, change, reason):
         load_wave(tmp_path / "cut.wav")
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_two_recordings_in_one_file_are_not_read_as_one(tmp_path, suffix):
+    soundfile.write(tmp_path / f"a.{suffix}", np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
+    content = (tmp_path / f"a.{suffix}").read_bytes()
+    assert audio_fault(tmp_path / f"a.{suffix}")[0] is None
+    (tmp_path / f"a.{suffix}").write_bytes(content + content)
+    assert "followed by another one" in audio_fault(tmp_path / f"a.{suffix}")[0]
+
+
+def test_an_mp3_without_its_first_frame_is_read_to_its_end(tmp_path):
+    soft = np.concatenate([np.random.default_rng(0).normal(0, 0.3, 16000), np.zeros(64000)])
+    soundfile.write(tmp_path / "a.mp3", soft, 16000, bitrate_mode="VARIABLE", compression_level=0.3)
+    content = (tmp_path / "a.mp3").read_bytes()
+    (tmp_path / "a.mp3").write_bytes(content[288:])
+    assert abs(len(load_wave(tmp_path / "a.mp3")) - 80000) < 3000
+    (tmp_path / "a.mp3").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="truncated"):
+        load_wave(tmp_path / "a.mp3")
+
+
 def test_what_telephones_and_browsers_record(tmp_path):
     av = pytest.importorskip("av")
     for name, codec in (("phone.m4a", "aac"), ("browser.webm", "libopus")):
