@@ -161,6 +161,11 @@ b.wav,H,5.0,5.8,4.6,Unknown,Unknown,Train
 c.wav,A,5.2,2.0,5.0,128,Female,Test2
 """
 METADATA = "file_name,transcription,emotion,speaker,split\na.wav,Oh!,hap,ann,train\ntrain/b.wav,Ah,sad,ben,\n"
+JSON_LINES = """{"file_name": "a.wav", "text": "Oh!", "emotion": "hap", "speaker": "ann", "votes": {"hap": 2, "sad": 1}}
+{"file_name": "train/b.wav", "text": null, "emotion": "sad", "speaker": 7, "valence": 1.5}
+"""
+HEARD = "Satz\tErkannt\n03a01Fa.wav\t 95,00\n08a01Wa.wav\t100,00\n"
+ACTORS = "ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,Not Hispanic\n1002,21,Female,Caucasian,Not Hispanic\n"
 WORDS_OF_ESD = "0011_000351\tThe nine the eggs, I keep.\tAngry\n0011_001401 Clear than clear water! Sad\n"
 SHEMO_JSON = json.dumps({"F01A01": dict(transcript="نه", gender="female"), "M12W03": dict(transcript="چرا")})
 
@@ -185,6 +190,30 @@ def read_audiofolder(content, folder):
     recorded(folder, "a.wav", "train/b.wav")
     (folder / "metadata.csv").write_bytes(content)
     accounted(audiofolder(folder))
+
+
+def read_json_lines(content, folder):
+    from merhan.exchange import audiofolder
+
+    recorded(folder, "a.wav", "train/b.wav")
+    (folder / "metadata.jsonl").write_bytes(content)
+    accounted(audiofolder(folder))
+
+
+def read_emodb(content, folder):
+    from merhan.acted import emodb
+
+    recorded(folder, "03a01Fa.wav", "08a01Wa.wav")
+    (folder / "erkennung.txt").write_bytes(content)
+    accounted(emodb(folder))
+
+
+def read_cremad(content, folder):
+    from merhan.acted import cremad
+
+    recorded(folder, "1001_IEO_ANG_HI.wav", "1002_TIE_HAP_XX.wav")
+    (folder / "VideoDemographics.csv").write_bytes(content)
+    accounted(cremad(folder))
 
 
 def read_esd(content, folder):
@@ -248,6 +277,9 @@ KINDS = [
     Kind("csv of meld", MELD.encode, read_meld),
     Kind("csv of msp", MSP.encode, read_msp),
     Kind("audiofolder", METADATA.encode, read_audiofolder),
+    Kind("json lines", JSON_LINES.encode, read_json_lines),
+    Kind("listeners of emodb", HEARD.encode, read_emodb),
+    Kind("actors of crema-d", ACTORS.encode, read_cremad),
     Kind("words of esd", WORDS_OF_ESD.encode, read_esd),
     Kind("shemo.json", SHEMO_JSON.encode, read_shemo),
     Kind("sentences", lambda: "text,label\nI won!,hap\nGo away.,ang\n".encode(), read_sentences_of),
