@@ -1,5 +1,6 @@
 "A disk that is full, read-only or changes a byte: named, and healed where the data can be made again."
 
+import hashlib
 import json
 import os
 import shutil
@@ -195,3 +196,60 @@ def test_two_processes_at_one_stage(tmp_path, monkeypatch):
     with FileLock(tmp_path / "scratch/stages/reports-demo-prepare.ipynb.lock"):
         with pytest.raises(ValueError, match="another process executes the stage"):
             run_stage(f"{root}/nbs/pipeline/prepare.ipynb", "reports/demo/prepare.ipynb", dict(corpus="demo"))
+
+
+STAGES = ("prepare", "features", "train@gated_fusion", "evaluate", "report")
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_on_a_full_disk_is_named_and_runs_when_there_is_room(mounted, clone, stage):
+    check_stage_on_full_disk(mounted(900_000), clone.folder, stage)
+
+
+def check_stage_on_full_disk(disk, folder, stage):
+    "Run a stage of a finished pipeline on a disk without room, then with room."
+    here = disk / "merhan"
+    shutil.copytree(folder, here, symlinks=True, ignore=shutil.ignore_patterns(".git", "cache", ".dvcstore"))
+    known = yaml.safe_load((here / "dvc.lock").read_text())["stages"][stage]
+    outs = {out["path"]: out["md5"] for out in known["outs"]}
+    remove(here, outs, stage)
+    ballast = disk / "ballast"
+    free = shutil.disk_usage(disk).free
+    with open(ballast, "wb") as file:
+        file.write(bytes(free - 8192))
+    failed = run_in(here, known["cmd"])
+    assert failed.returncode and "the disk is full" in failed.stderr, failed.stderr[-2000:]
+    assert "Traceback" not in failed.stderr, failed.stderr[-2000:]
+    assert not list(here.rglob("*.partial"))
+    ballast.unlink()
+    remove(here, outs, stage)
+    run = run_in(here, known["cmd"])
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert {path: checksum(here / path) for path in outs} == outs
+
+
+def remove(here, outs, stage):
+    "What DVC removes before it runs a stage, and the trials of it."
+    if stage.startswith("train"):
+        shutil.rmtree(here / "scratch", ignore_errors=True)
+    for path in outs:
+        shutil.rmtree(here / path) if (here / path).is_dir() else (here / path).unlink(missing_ok=True)
+
+
+def run_in(here, command):
+    environment = os.environ | dict(PYTHONPATH=str(here))
+    return subprocess.run(command.split(), cwd=here, env=environment, capture_output=True, text=True)
+
+
+def checksum(path):
+    "As DVC computes it."
+    if path.is_file():
+        return hashlib.md5(path.read_bytes()).hexdigest()
+    files = [
+        dict(md5=checksum(each), relpath=each.relative_to(path).as_posix())
+        for each in sorted(path.rglob("*"))
+        if each.is_file()
+    ]
+    files.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
+    return hashlib.md5(json.dumps(files, sort_keys=True).encode()).hexdigest() + ".dir"
