@@ -201,9 +201,10 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
         for s in slots.values(): needed |= products_of(s)
         found = dict(corpus=corpus, turns=len(table), measured=len(few), made_up=is_made_up, device=how.device,
                      features=feature_cost(needed, few, table, folder), left_out=sorted(set(asked) - set(slots)))
-        first = folds(table, params["protocol"]["folds"], seeds=1)[0]
+        made = folds(table, params["protocol"]["folds"], seeds=1)
+        first, held_out = made[0], len(made)
         sides = {side: table[table.utterance.isin(getattr(first, side))] for side in ("train", "validation", "test")}
-        rows, held_out = [], table[params["protocol"]["folds"]].nunique()
+        rows = []
         workers = workers_here(machine["parallel"], how.device)
         for name, s in progress(slots.items(), len(slots), "steps of each strategy", "strategy"):
             names = list(products_of(s))[:2]
@@ -214,7 +215,8 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
             rows.append(dict(strategy=name, epochs=epochs_of(s), epoch_seconds=seconds["epoch"],
                              trial_hours=seconds["trial"] / 3600, memory_mb=measured["memory_mb"] + mapped,
                              weights_mb=4 * measured["parameters"] / 1e6, trials=seeds * held_out))
-    mistakes = params["inflation"]["seeds"] * (4 * held_out + table.speaker.nunique())
+    is_crossed = params["protocol"]["folds"] != "official" # else nothing is split in other ways
+    mistakes = is_crossed * params["inflation"]["seeds"] * (4 * held_out + table.speaker.nunique())
     return found | dict(strategies=pd.DataFrame(rows), workers=workers, mistakes=mistakes)
 
 def workers_here(parallel, device) -> int:

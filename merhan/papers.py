@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIMPLE', 'ROWS', 'HEADLINE', 'NUMBERS', 'REFERENCES', 'HELD_OUT', 'DIVIDED', 'interval_text', 'headline', 'compared',
-           'simple_rows', 'finding', 'references', 'held_out', 'pipeline_of', 'stage_name', 'reproduce', 'provenance',
-           'trained_on']
+           'simple_rows', 'finding', 'references', 'held_out', 'breakdown', 'pipeline_of', 'stage_name', 'reproduce',
+           'provenance', 'trained_on']
 
 # %% ../nbs/61_papers.ipynb #imports
 from itertools import count
@@ -125,6 +125,10 @@ DIVIDED["speaker"] = DIVIDED["session"].replace("Each session", "Each speaker")
 def held_out(folds) -> str: # `protocol.folds`
     "How models were tested, for the middle of a sentence."
     return HELD_OUT[folds]
+
+def breakdown(turns, folds) -> pd.Series: # of each turn; `protocol.folds`
+    "By what a corpus is broken down: its sessions, or its own sides where models are tested on these."
+    return turns.split.rename("side") if folds == "official" else turns.session
 
 # %% ../nbs/61_papers.ipynb #pipeline-of
 def pipeline_of(corpus) -> str:

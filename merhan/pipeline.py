@@ -32,7 +32,7 @@ class Stage:
     notebooks:tuple=None  # None: the one with the stage's name
     command:str=None      # None: `merhan run <name>`
     each:str=None         # `strategies` or `stacks`: one run for each of them
-    when:str="always"     # `bundled`, `many` (more than a few models), `stacks`, `paired`, `tried`
+    when:str="always"     # `bundled`, `many` (models), `crossed` (many, folds made here), `stacks`, `paired`, `tried`
     paper:int=0           # place in the reading order; 0: a record, not a paper
 
     @property
@@ -93,14 +93,14 @@ STAGES = (
           paper=1, uses=("corpus", "protocol", "simple", "stacks"),
           reads=(TURNS, SPLITS, "M", *PREDICTIONS, "W/simple/predictions", *CONFIGS), writes=("R/report.ipynb",)),
     Stage("simulation", "the verdicts tried on made-up grids",
-          paper=6, when="many", uses=("corpus", "strategies", "stacks", "verdicts"),
+          paper=6, when="crossed", uses=("corpus", "strategies", "stacks", "verdicts"),
           reads=(SPLITS, "C/single", "W/single/predictions"), writes=("R/simulation.ipynb",)),
     Stage("leaks", "the mistakes that make scores look better, committed on purpose",
-          when="many", uses=("corpus", "inflation"),
+          when="crossed", uses=("corpus", "inflation"),
           reads=(TURNS, SPLITS, "C/single/baseline.yaml", "W/single/predictions/baseline.parquet"),
           makes=("W/inflation",), writes=("R/leaks.ipynb",)),
     Stage("inflation", "the paper on how scores inflate",
-          paper=3, when="many", uses=("corpus", "inflation"),
+          paper=3, when="crossed", uses=("corpus", "inflation"),
           reads=(TURNS, SPLITS, "C/single/baseline.yaml", "W/single/predictions/baseline.parquet", "W/inflation"),
           writes=("R/inflation.ipynb",)),
     Stage("ablation", "the paper on all strategies",
@@ -161,6 +161,7 @@ def stages_of(params) -> list: # of `Stage`
     applies = dict(
         always=True, bundled=name == DEMO, many=not params.get("only"), stacks=bool(params["stacks"]),
         paired=bool(params["corpus"].get("paired")) and not params.get("only"),
+        crossed=not params.get("only") and params["protocol"].get("folds") != "official",
         tried=Place(name).attempts.is_file())
     return [stage for stage in STAGES if applies[stage.when]]
 
