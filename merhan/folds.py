@@ -75,6 +75,10 @@ def official_folds(table, seeds) -> list: # of `Fold`
     lacking = [word for side, word in OFFICIAL.items() if not sides.get(side)]
     if lacking: raise ValueError(
         f"folds: official needs sides in the corpus (train, dev, test), and no turn is on the side {lacking[0]!r}")
+    sessions = sorted(table.session[split == "test"].unique())
+    if len(sessions) < 2: raise ValueError(
+        f"the test side has one session ({sessions[0]}), and an interval to new sessions needs two at least; "
+        "give its turns finer sessions: dialogues, or speakers")
     return [Fold("official", seed, **sides) for seed in range(seeds)]
 
 def shared_speakers(table, fold) -> dict: # side to (how many of its speakers, of how many, are in training)

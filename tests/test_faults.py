@@ -398,7 +398,7 @@ def test_a_corpus_has_a_name_for_files_and_shells(name):
 
 
 def test_sides_that_share_speakers_say_so(tmp_path):
-    rows = [(f"u{i}", "ann" if i % 2 else "ben", "1", "ang" if i % 3 else "hap", side)
+    rows = [(f"u{i}", "ann" if i % 2 else "ben", str(i % 2), "ang" if i % 3 else "hap", side)
             for i, side in enumerate(["train"] * 6 + ["dev"] * 3 + ["test"] * 3)]  # fmt: skip
     table = pd.DataFrame(rows, columns=["utterance", "speaker", "session", "emotion", "split"])
     made = folds(table, "official", 2)

@@ -85,6 +85,8 @@ def test_votes_of_the_bundled_corpus_agree_with_its_labels(demo):
 def test_folds_of_official_sides_need_no_sessions(demo):
     table = demo.table()
     table["split"] = table.session.map({"4": "dev", "5": "test"}).fillna("train")
-    made = folds(table, "official", 3)
+    with pytest.raises(ValueError, match="the test side has one session"):
+        folds(table, "official", 3)
+    made = folds(table.assign(session=table.speaker), "official", 3)
     assert [(f.fold, f.seed) for f in made] == [("official", n) for n in range(3)]
     assert {len(f.test) for f in made} == {int((table.split == "test").sum())}
