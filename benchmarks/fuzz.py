@@ -176,6 +176,14 @@ def recorded(folder, *names):
         soundfile.write(folder / name, noise(seed), RATE)
 
 
+def read_evaluation(content, folder):
+    read_iemocap(content, TRANSCRIPT.encode(), folder)
+
+
+def read_transcript(content, folder):
+    read_iemocap(EVALUATION.encode(), content, folder)
+
+
 def read_msp(content, folder):
     from merhan.msp_podcast import msp_podcast
 
@@ -272,8 +280,8 @@ KINDS = [
     Kind("m4a", lambda: film("x.m4a", "aac"), heard),
     Kind("webm", lambda: film("x.webm", "libopus"), heard),
     Kind("manifest", lambda: MANIFEST.encode(), read_manifest),
-    Kind("evaluation", EVALUATION.encode, lambda content, folder: read_iemocap(content, TRANSCRIPT.encode(), folder)),
-    Kind("transcript", TRANSCRIPT.encode, lambda content, folder: read_iemocap(EVALUATION.encode(), content, folder)),
+    Kind("evaluation of iemocap", EVALUATION.encode, read_evaluation),
+    Kind("transcript of iemocap", TRANSCRIPT.encode, read_transcript),
     Kind("csv of meld", MELD.encode, read_meld),
     Kind("csv of msp", MSP.encode, read_msp),
     Kind("audiofolder", METADATA.encode, read_audiofolder),
@@ -358,7 +366,7 @@ def main(cases=1000):
     for kind in KINDS:
         began = time.perf_counter()
         found[kind.name] = tried(kind, cases)
-        print(f"{kind.name:<14} {found[kind.name]} ({time.perf_counter() - began:.0f} s)", flush=True)
+        print(f"{kind.name:<23} {found[kind.name]} ({time.perf_counter() - began:.0f} s)", flush=True)
     (ROOT / "costs/fuzz.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     draw(found)
 
@@ -373,7 +381,7 @@ def draw(found):
     from merhan.figures import PAGE, paper
 
     paper()
-    figure, axis = plt.subplots(figsize=(PAGE, 3.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(PAGE, 0.8 + 0.2 * len(found)), layout="constrained")
     names = list(found)
     read, refused = ([found[name][what] for name in names] for what in ("result", "refused"))
     axis.barh(names, read, color="C0", label="read, every row accounted for")

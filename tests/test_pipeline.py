@@ -3,9 +3,13 @@
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
+import yaml
 from conftest import ROOT
+
+from merhan.corpora import read_corpus
 
 
 def test_second_repro_does_nothing(clone):
@@ -164,3 +168,29 @@ def test_another_corpus_beside_it(clone):
         and sum(c["support"] for c in metrics["per_class"].values()) == 339
     )
     assert clone.repro() == [] and clone.repro("pipelines/emodb_goemotions/dvc.yaml") == []
+
+
+@pytest.mark.heavy
+def test_a_corpus_with_sides_of_its_own(clone):
+    "Trained on its training side, tested on its test side, up to every paper that says something about it."
+    table = read_corpus(dict(name="demo", reader="iemocap", root=str(clone.folder / "data/demo"), classes="4")).table()
+    side = {"4": "dev", "5": "test"}
+    table = table.assign(
+        session=table.speaker,
+        audio=[str(Path(path).relative_to(clone.folder / "data")) for path in table.audio],
+        split=table.session.map(lambda name: side.get(name, "train")),
+    )[["utterance", "audio", "text", "emotion", "speaker", "session", "split"]]
+    table.to_csv(clone.folder / "data/sides.csv", index=False)
+    own = clone.folder / "pipelines/sides"
+    own.mkdir()
+    corpus = dict(name="sides", reader="manifest", root="data/sides.csv", within="data", origin="of the bundled corpus")
+    corpus |= dict(classes=["ang", "hap", "neu", "sad"], caveat="For a test.")
+    params = dict(corpus=corpus, corpus_files=["data/sides.csv"], protocol=dict(folds="official"))
+    (own / "params.yaml").write_text(yaml.safe_dump(params))
+    clone.run("merhan", "pipelines")
+    ran = {name.split(":")[1] for name in clone.repro("pipelines/sides/dvc.yaml")}
+    assert {"report", "ablation", "cards", "pages"} <= ran and not {"leaks", "inflation", "simulation"} & ran
+    metrics = json.loads((clone.folder / "metrics/sides/baseline.json").read_text())
+    assert sum(c["support"] for c in metrics["per_class"].values()) == (table.split == "test").sum()
+    for path in (clone.folder / "reports/sides").rglob("*.ipynb"):
+        assert not re.search(r"\bnan\b|Warning", path.read_text()), path
