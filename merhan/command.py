@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'CORPUS', 'STRATEGY', 'EXECUTING', 'PACKAGES', 'STAGE', 'ATTEMPT', 'WHY', 'SEEDS', 'argument', 'command',
-           'parser', 'main', 'check_packages', 'check_machine', 'check_audio', 'check_text_encoder', 'check_corpus',
-           'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines', 'mend', 'lessons',
-           'requirements', 'licences', 'readme', 'site', 'pdf', 'estimate_command', 'rehearse_command', 'costs',
-           'try_command', 'predict_command', 'compare', 'confirm']
+           'parser', 'in_words', 'main', 'check_packages', 'check_machine', 'check_audio', 'check_text_encoder',
+           'check_corpus', 'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards', 'selected', 'pipelines',
+           'mend', 'lessons', 'requirements', 'licences', 'readme', 'site', 'pdf', 'estimate_command',
+           'rehearse_command', 'costs', 'try_command', 'predict_command', 'compare', 'confirm']
 
 # %% ../nbs/74_command.ipynb #imports
 import argparse, json, os, platform, shutil, subprocess, sys, warnings
@@ -47,6 +47,11 @@ def parser() -> argparse.ArgumentParser:
 
 EXECUTING = ("run", "pages", "cards") # commands that execute stage notebooks
 
+def in_words(error) -> str:
+    "What went wrong; that a disk is full is said whatever library met it."
+    is_full = "No space left" in str(error) or "quota exceeded" in str(error)
+    return f"the disk is full; make room and start again, what was finished is kept ({error})" if is_full else str(error)
+
 def main(arguments=None):
     "The console script."
     # if this module is installed, importing nbformat spends seconds compiling an unused grammar of web addresses
@@ -68,7 +73,9 @@ def main(arguments=None):
     except ImportError as error:
         sys.exit(f"merhan: a package or a library of the system is missing ({error}); `make install` installs packages")
     except (ValueError, OSError) as error:
-        sys.exit(f"merhan: {error}")
+        sys.exit(f"merhan: {in_words(error)}")
+    except SystemExit as error:
+        sys.exit(in_words(error) if isinstance(error.code, str) else error.code)
     sys.exit(status)
 
 # %% ../nbs/74_command.ipynb #packages
