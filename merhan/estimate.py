@@ -215,8 +215,8 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
             rows.append(dict(strategy=name, epochs=epochs_of(s), epoch_seconds=seconds["epoch"],
                              trial_hours=seconds["trial"] / 3600, memory_mb=measured["memory_mb"] + mapped,
                              weights_mb=4 * measured["parameters"] / 1e6, trials=seeds * held_out))
-    is_crossed = params["protocol"]["folds"] != "official" # else nothing is split in other ways
-    mistakes = is_crossed * params["inflation"]["seeds"] * (4 * held_out + table.speaker.nunique())
+    is_official = params["protocol"]["folds"] == "official" # then nothing is split in other ways
+    mistakes = 0 if is_official else params["inflation"]["seeds"] * (4 * held_out + table.speaker.nunique())
     return found | dict(strategies=pd.DataFrame(rows), workers=workers, mistakes=mistakes)
 
 def workers_here(parallel, device) -> int:

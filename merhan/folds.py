@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['OFFICIAL', 'folds', 'held_out_folds', 'check_speakers', 'one_fold', 'check_classes', 'official_folds',
-           'shared_speakers', 'tested']
+           'shared_speakers', 'test_turns']
 
 # %% ../nbs/160_folds.ipynb #imports
 from .layout import Fold
@@ -90,6 +90,6 @@ def shared_speakers(table, fold) -> dict: # side to (how many of its speakers, o
             for name, side in dict(validation=fold.validation, test=fold.test).items()}
 
 # %% ../nbs/160_folds.ipynb #tested
-def tested(table, made): # utterances; list of `Fold`
+def test_turns(table, made): # utterances; list of `Fold`
     "The turns that stand on the test side of some fold."
     return table[table.utterance.isin({name for fold in made for name in fold.test})]

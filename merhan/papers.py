@@ -128,7 +128,7 @@ def held_out(folds) -> str: # `protocol.folds`
 
 def breakdown(turns, folds) -> pd.Series: # of each turn; `protocol.folds`
     "By what a corpus is broken down: its sessions, or its own sides where models are tested on these."
-    return turns.split.rename("side") if folds == "official" else turns.session
+    return turns.split.fillna("none").rename("side") if folds == "official" else turns.session
 
 # %% ../nbs/61_papers.ipynb #pipeline-of
 def pipeline_of(corpus) -> str:

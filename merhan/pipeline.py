@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'PREDICTIONS', 'WEIGHTS', 'SPLITS', 'TURNS', 'TABLES', 'STAGES', 'WATCHED', 'HEAD', 'PLOTS',
-           'STAGE_OF_LOCK', 'Stage', 'training', 'papers', 'params_digest', 'stages_of', 'dvc_stage', 'located',
-           'applies_to', 'sources_of', 'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file',
-           'write_pipelines', 'whole_stages', 'mend_lock', 'expected_stages', 'dead_stages', 'prune_lock']
+           'STAGE_OF_LOCK', 'NOTES', 'Stage', 'training', 'papers', 'params_digest', 'stages_of', 'dvc_stage',
+           'located', 'applies_to', 'sources_of', 'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file',
+           'write_pipelines', 'whole_stages', 'mend_lock', 'mend_notes', 'expected_stages', 'dead_stages', 'prune_lock']
 
 # %% ../nbs/42_pipeline.ipynb #imports
-import re
+import json, re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Stage:
     notebooks:tuple=None  # None: the one with the stage's name
     command:str=None      # None: `merhan run <name>`
     each:str=None         # `strategies` or `stacks`: one run for each of them
-    when:str="always"     # `bundled`, `many` (models), `crossed` (many, folds made here), `stacks`, `paired`, `tried`
+    when:str="always"     # `bundled`, `many` (models), `resplit` (many, also split otherwise), `stacks`, `paired`, `tried`
     paper:int=0           # place in the reading order; 0: a record, not a paper
 
     @property
@@ -93,14 +93,14 @@ STAGES = (
           paper=1, uses=("corpus", "protocol", "simple", "stacks"),
           reads=(TURNS, SPLITS, "M", *PREDICTIONS, "W/simple/predictions", *CONFIGS), writes=("R/report.ipynb",)),
     Stage("simulation", "the verdicts tried on made-up grids",
-          paper=6, when="crossed", uses=("corpus", "strategies", "stacks", "verdicts"),
+          paper=6, when="resplit", uses=("corpus", "strategies", "stacks", "verdicts"),
           reads=(SPLITS, "C/single", "W/single/predictions"), writes=("R/simulation.ipynb",)),
     Stage("leaks", "the mistakes that make scores look better, committed on purpose",
-          when="crossed", uses=("corpus", "inflation"),
+          when="resplit", uses=("corpus", "inflation"),
           reads=(TURNS, SPLITS, "C/single/baseline.yaml", "W/single/predictions/baseline.parquet"),
           makes=("W/inflation",), writes=("R/leaks.ipynb",)),
     Stage("inflation", "the paper on how scores inflate",
-          paper=3, when="crossed", uses=("corpus", "inflation"),
+          paper=3, when="resplit", uses=("corpus", "inflation"),
           reads=(TURNS, SPLITS, "C/single/baseline.yaml", "W/single/predictions/baseline.parquet", "W/inflation"),
           writes=("R/inflation.ipynb",)),
     Stage("ablation", "the paper on all strategies",
@@ -161,7 +161,7 @@ def stages_of(params) -> list: # of `Stage`
     applies = dict(
         always=True, bundled=name == DEMO, many=not params.get("only"), stacks=bool(params["stacks"]),
         paired=bool(params["corpus"].get("paired")) and not params.get("only"),
-        crossed=not params.get("only") and params["protocol"].get("folds") != "official",
+        resplit=not params.get("only") and params["protocol"].get("folds") != "official",
         tried=Place(name).attempts.is_file())
     return [stage for stage in STAGES if applies[stage.when]]
 
@@ -293,6 +293,19 @@ def mend_lock(lock) -> list: # names of stages that are forgotten
     with written(lock) as partial:
         partial.write_text(yaml.safe_dump(dict(schema="2.0", stages=stages), sort_keys=False), "utf-8")
     return damaged or ["its end"]
+
+# %% ../nbs/42_pipeline.ipynb #mend-notes
+NOTES = Path(".dvc/tmp/rwlock") # who reads and writes what, while DVC runs
+
+def mend_notes(notes=NOTES) -> bool: # whether there was something to mend
+    "Remove DVC's notes on who reads and writes what if they cannot be read; nothing may be running."
+    if not notes.is_file(): return False
+    try:
+        json.loads(notes.read_text("utf-8"))
+    except ValueError:
+        notes.unlink()
+        return True
+    return False
 
 # %% ../nbs/42_pipeline.ipynb #expected-stages
 def expected_stages(corpus) -> set:
