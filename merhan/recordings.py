@@ -128,7 +128,7 @@ def caf_fault(head, length) -> str|None:
 MORE_THAN_ONE = "recording is followed by another one in the same file"
 BEGINNINGS = { # first bytes: what the first recording has besides its beginning, how a second one begins
     b"RIFF": (b"", rb"RIFF....WAVE"), b"RIFX": (b"", rb"RIFX....WAVE"), b"RF64": (b"", rb"RF64....WAVE"),
-    b"FORM": (b"", rb"FORM....AIF[FC]"), b"caff": (b"", rb"caff\0\1\0\0"), b"fLaC": (b"", rb'fLaC[\0\x80]\0\0"'),
+    b"FORM": (b"", rb"FORM....AIF[FC]"), b"caff": (b"", rb"caff\0\x01\0\0"), b"fLaC": (b"", rb'fLaC[\0\x80]\0\0"'),
     b"OggS": (rb"OggS\0[\0\1\4\5]", rb"OggS\0\x02")}
 
 def joined_fault(path) -> str|None:

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from merhan.grid import run_grid
 from merhan.layout import read_folds, read_yaml, room_in, write_csv, write_folds, write_json, write_table, written
-from merhan.pipeline import mend_lock
+from merhan.pipeline import mend_lock, mend_notes
 from merhan.products import Product, write_missing_products
 from merhan.resolve import needed_products
 
@@ -185,6 +185,14 @@ def test_a_lock_that_was_cut_or_changed(tmp_path):
         assert isinstance(yaml.safe_load(lock.read_text())["stages"], dict)
 
 
+def test_notes_of_dvc_that_were_cut(tmp_path):
+    notes = tmp_path / "rwlock"
+    for content, is_cut in (("", True), ('{"data": {"rea', True), ("{}", False)):
+        notes.write_text(content)
+        assert mend_notes(notes) == is_cut and notes.is_file() != is_cut
+    assert not mend_notes(tmp_path / "absent")
+
+
 def test_two_processes_at_one_stage(tmp_path, monkeypatch):
     from filelock import FileLock
 
@@ -204,40 +212,34 @@ STAGES = ("prepare", "features", "train@gated_fusion", "evaluate", "report")
 @pytest.mark.heavy
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_on_a_full_disk_is_named_and_runs_when_there_is_room(mounted, clone, stage):
-    check_stage_on_full_disk(mounted(900_000), clone.folder, stage)
-
-
-def check_stage_on_full_disk(disk, folder, stage):
-    "Run a stage of a finished pipeline on a disk without room, then with room."
+    disk = mounted(900_000)
     here = disk / "merhan"
-    shutil.copytree(folder, here, symlinks=True, ignore=shutil.ignore_patterns(".git", "cache", ".dvcstore"))
+    shutil.copytree(clone.folder, here, symlinks=True, ignore=shutil.ignore_patterns(".git", "cache", ".dvcstore"))
     known = yaml.safe_load((here / "dvc.lock").read_text())["stages"][stage]
     outs = {out["path"]: out["md5"] for out in known["outs"]}
     remove(here, outs, stage)
     ballast = disk / "ballast"
-    free = shutil.disk_usage(disk).free
-    with open(ballast, "wb") as file:
-        file.write(bytes(free - 8192))
+    ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
     failed = run_in(here, known["cmd"])
     assert failed.returncode and "the disk is full" in failed.stderr, failed.stderr[-2000:]
     assert "Traceback" not in failed.stderr, failed.stderr[-2000:]
     assert not list(here.rglob("*.partial"))
     ballast.unlink()
     remove(here, outs, stage)
-    run = run_in(here, known["cmd"])
-    assert run.returncode == 0, run.stderr[-2000:]
+    again = run_in(here, known["cmd"])
+    assert again.returncode == 0, again.stderr[-2000:]
     assert {path: checksum(here / path) for path in outs} == outs
 
 
 def remove(here, outs, stage):
     "What DVC removes before it runs a stage, and the trials of it."
-    if stage.startswith("train"):
-        shutil.rmtree(here / "scratch", ignore_errors=True)
-    for path in outs:
-        shutil.rmtree(here / path) if (here / path).is_dir() else (here / path).unlink(missing_ok=True)
+    for path in [*outs, *(["scratch"] if stage.startswith("train") else [])]:
+        shutil.rmtree(here / path, ignore_errors=True)
+        (here / path).unlink(missing_ok=True)
 
 
 def run_in(here, command):
+    "A command in a copy of the repository, on its own package."
     environment = os.environ | dict(PYTHONPATH=str(here))
     return subprocess.run(command.split(), cwd=here, env=environment, capture_output=True, text=True)
 

@@ -6,6 +6,7 @@ The letters are kinds of faults; one function mends each kind, wherever it occur
 import ast
 import copy
 import io
+import json
 import math
 import os
 import pickle
@@ -87,13 +88,21 @@ def test_readers_features_and_predictions_judge_alike(tmp_path, change, reason):
         load_wave(tmp_path / "cut.wav")
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("suffix", ["wav", "aiff", "caf", "flac", "ogg", "mp3"])
 def test_two_recordings_in_one_file_are_not_read_as_one(tmp_path, suffix):
     soundfile.write(tmp_path / f"a.{suffix}", np.random.default_rng(0).normal(0, 0.1, 32000), 16000)
     content = (tmp_path / f"a.{suffix}").read_bytes()
     assert audio_fault(tmp_path / f"a.{suffix}")[0] is None
     (tmp_path / f"a.{suffix}").write_bytes(content + content)
     assert "followed by another one" in audio_fault(tmp_path / f"a.{suffix}")[0]
+
+
+@pytest.mark.parametrize("behind", [b"\n", bytes(1000), b"TAG" + bytes(125), b"ID3\4\0\0\0\0\x20\0" + bytes(4096)])
+def test_what_stands_behind_an_mp3_is_no_sound(tmp_path, behind):
+    soundfile.write(tmp_path / "a.mp3", np.random.default_rng(0).normal(0, 0.1, 48000), 16000)
+    with open(tmp_path / "a.mp3", "ab") as file:
+        file.write(behind)
+    assert abs(len(load_wave(tmp_path / "a.mp3")) - 48000) < 2000
 
 
 def test_an_mp3_without_its_first_frame_is_read_to_its_end(tmp_path):
@@ -404,6 +413,20 @@ def test_sides_that_share_speakers_say_so(tmp_path):
     made = folds(table, "official", 2)
     assert len(made) == 2 and made[0].test == ("u10", "u11", "u9")
     assert shared_speakers(table, made[0]) == dict(validation=(2, 2), test=(2, 2))
+
+
+def test_metadata_that_would_not_be_read_are_named(tmp_path):
+    wav(tmp_path / "a.wav")
+    row = dict(file_name="a.wav", emotion="sad", speaker="ann")
+    (tmp_path / "metadata.jsonl").write_text(json.dumps(row) + '\n{"file_name": "a.wav", "emotion": 1, "emotion": 2}\n')
+    found = READERS["audiofolder"](tmp_path)
+    assert [u.emotion for u in found.utterances] == ["sad"] and "stands there twice" in found.set_aside[0].reason
+    for other in ("metadata.csv", "data/train/metadata.jsonl", "metadata.parquet"):
+        (tmp_path / other).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / other).write_text("file_name,emotion,speaker\n")
+        with pytest.raises(ValueError, match="is not read"):
+            READERS["audiofolder"](tmp_path)
+        (tmp_path / other).unlink()
 
 
 # L. Surroundings
