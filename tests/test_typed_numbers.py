@@ -12,7 +12,7 @@ from merhan.pipeline import papers
 STAGES = sorted((ROOT / "nbs/pipeline").glob("*.ipynb"))
 CONSTANTS = (
     r"\b(95|90) % interval",
-    r"Python \d\.\d+",
+    r"Python \d\.\d+(, \d\.\d+)*( or \d\.\d+)?",
     r"Apache-\d\.\d",
 )  # levels of intervals; versions of a language and a licence
 NUMBER = r"\d+\.\d+|\d+(?:\.\d+)? ?%"
