@@ -32,7 +32,7 @@ class Stage:
     notebooks:tuple=None  # None: the one with the stage's name
     command:str=None      # None: `merhan run <name>`
     each:str=None         # `strategies` or `stacks`: one run for each of them
-    when:str="always"     # `bundled`, `many` (models), `resplit` (many, also split otherwise), `stacks`, `paired`, `tried`
+    when:str="always"     # `bundled`, `many` (models), `resplit` (and split otherwise), `stacks`, `paired`, `tried`
     paper:int=0           # place in the reading order; 0: a record, not a paper
 
     @property
@@ -295,7 +295,7 @@ def mend_lock(lock) -> list: # names of stages that are forgotten
     return damaged or ["its end"]
 
 # %% ../nbs/42_pipeline.ipynb #mend-notes
-NOTES = Path(".dvc/tmp/rwlock") # who reads and writes what, while DVC runs
+NOTES = Path(".dvc")/"tmp"/"rwlock" # who reads and writes what, while DVC runs
 
 def mend_notes(notes=NOTES) -> bool: # whether there was something to mend
     "Remove DVC's notes on who reads and writes what if they cannot be read; nothing may be running."

@@ -226,7 +226,7 @@ def readable(values) -> dict:
     return {name: UNDECODED.sub("?", value) for name, value in values.items()}
 
 # %% ../nbs/100_tables.ipynb #json-lines
-SURROGATE = re.compile("[\ud800-\udfff]") # half of a character, which JSON can write alone; or a byte that is not decoded
+SURROGATE = re.compile("[\ud800-\udfff]") # half of a character, or a byte that is not decoded
 
 def read_json_lines(
     path,      # of a file with an object in each line
