@@ -128,7 +128,8 @@ def kill_once(folder, chance, running):
 def storm(kills, seed=0):
     "An undisturbed run, then one with kills; what happened, and whether both are equal."
     with tempfile.TemporaryDirectory(prefix="storm-") as base:
-        calm, wild = (place(Path(base).resolve() / name) for name in ("calm", "wild"))
+        calm, wild = (Path(base).resolve() / name for name in ("calm", "wild"))
+        shutil.copytree(place(calm), wild, symlinks=True)  # of one state, whoever edits meanwhile
         began = time.time()
         if run(calm, "dvc", "repro").wait():
             raise SystemExit((calm / "storm.log").read_text()[-3000:])
@@ -183,6 +184,7 @@ def draw(found):
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
     import pandas as pd
+    from matplotlib.ticker import MaxNLocator
 
     from merhan.figures import PAGE, paper
 
@@ -194,6 +196,7 @@ def draw(found):
         axis.barh(counts.index, counts[name], left=left, color=color, label=name)
         left = left + counts[name]
     axis.set(xlabel="kills survived")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     figure.savefig(ROOT / "costs/storm.svg")
 
