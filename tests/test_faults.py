@@ -415,6 +415,15 @@ def test_sides_that_share_speakers_say_so(tmp_path):
     assert shared_speakers(table, made[0]) == dict(validation=(2, 2), test=(2, 2))
 
 
+def test_a_header_of_many_columns_costs_what_it_is_long(tmp_path):
+    names = ["audio", *(f"c{number}" for number in range(100_000))]
+    (tmp_path / "wide.csv").write_text(",".join(names) + "\n")
+    assert read_table(tmp_path / "wide.csv", ("audio",)).columns == names
+    (tmp_path / "wide.csv").write_text(",".join([*names, "Audio"]) + "\n")
+    with pytest.raises(ValueError, match="two columns named 'audio'"):
+        read_table(tmp_path / "wide.csv", ("audio",))
+
+
 def test_metadata_that_would_not_be_read_are_named(tmp_path):
     wav(tmp_path / "a.wav")
     row = dict(file_name="a.wav", emotion="sad", speaker="ann")
