@@ -106,6 +106,19 @@ MELD = """Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Se
 1,also I was the point person on my company’s transition,Chandler,neutral,neutral,0,0,8,21,"00:16:16,059","00:16:21,731"
 2,"You must’ve had your hands full, then.",Joey,joy,positive,0,1,8,21,"00:16:21,940","00:16:23,442"
 """
+MSP = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
+a.wav,N,4.2,4.0,4.0,127,Male,Test1
+b.wav,H,5.0,5.8,4.6,Unknown,Unknown,Train
+c.wav,A,5.2,2.0,5.0,128,Female,Test2
+"""
+METADATA = "file_name,transcription,emotion,speaker,split\na.wav,Oh!,hap,ann,train\ntrain/b.wav,Ah,sad,ben,\n"
+JSON_LINES = """{"file_name": "a.wav", "text": "Oh!", "emotion": "hap", "speaker": "ann", "votes": {"hap": 2, "sad": 1}}
+{"file_name": "train/b.wav", "text": null, "emotion": "sad", "speaker": 7, "valence": 1.5}
+"""
+HEARD = "Satz\tErkannt\n03a01Fa.wav\t 95,00\n08a01Wa.wav\t100,00\n"
+ACTORS = "ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,Not Hispanic\n1002,21,Female,Caucasian,Not Hispanic\n"
+WORDS_OF_ESD = "0011_000351\tThe nine the eggs, I keep.\tAngry\n0011_001401 Clear than clear water! Sad\n"
+SHEMO_JSON = json.dumps({"F01A01": dict(transcript="نه", gender="female"), "M12W03": dict(transcript="چرا")})
 
 
 # What is done with them
@@ -123,15 +136,6 @@ def heard(content, folder):
     assert len(load_wave(folder / "x")) > 0
 
 
-def read_manifest(content, folder):
-    from merhan.manifest import manifest
-
-    for name, seed in (("a.wav", 1), ("b.wav", 2)):
-        soundfile.write(folder / name, noise(seed), RATE)
-    (folder / "manifest.csv").write_bytes(content)
-    accounted(manifest(folder / "manifest.csv"))
-
-
 def read_iemocap(evaluation, transcript, folder):
     from merhan.iemocap import iemocap
 
@@ -140,34 +144,8 @@ def read_iemocap(evaluation, transcript, folder):
         (session / part).mkdir(parents=True)
     (session / f"dialog/EmoEvaluation/{SCENE}.txt").write_bytes(evaluation)
     (session / f"dialog/transcriptions/{SCENE}.txt").write_bytes(transcript)
-    for seed, who in enumerate(("F000", "M000", "F001")):
-        soundfile.write(session / f"sentences/wav/{SCENE}/{SCENE}_{who}.wav", noise(seed), RATE)
+    recorded(session, *(f"sentences/wav/{SCENE}/{SCENE}_{who}.wav" for who in ("F000", "M000", "F001")))
     accounted(iemocap(folder))
-
-
-def read_meld(content, folder):
-    from merhan.meld import meld
-
-    (folder / "train_splits").mkdir()
-    for number in (0, 1):
-        soundfile.write(folder / f"train_splits/dia0_utt{number}.wav", noise(number), RATE)
-    (folder / "train_sent_emo.csv").write_bytes(content)
-    accounted(meld(folder))
-
-
-MSP = """FileName,EmoClass,EmoAct,EmoVal,EmoDom,SpkrID,Gender,Split_Set
-a.wav,N,4.2,4.0,4.0,127,Male,Test1
-b.wav,H,5.0,5.8,4.6,Unknown,Unknown,Train
-c.wav,A,5.2,2.0,5.0,128,Female,Test2
-"""
-METADATA = "file_name,transcription,emotion,speaker,split\na.wav,Oh!,hap,ann,train\ntrain/b.wav,Ah,sad,ben,\n"
-JSON_LINES = """{"file_name": "a.wav", "text": "Oh!", "emotion": "hap", "speaker": "ann", "votes": {"hap": 2, "sad": 1}}
-{"file_name": "train/b.wav", "text": null, "emotion": "sad", "speaker": 7, "valence": 1.5}
-"""
-HEARD = "Satz\tErkannt\n03a01Fa.wav\t 95,00\n08a01Wa.wav\t100,00\n"
-ACTORS = "ActorID,Age,Sex,Race,Ethnicity\n1001,51,Male,Caucasian,Not Hispanic\n1002,21,Female,Caucasian,Not Hispanic\n"
-WORDS_OF_ESD = "0011_000351\tThe nine the eggs, I keep.\tAngry\n0011_001401 Clear than clear water! Sad\n"
-SHEMO_JSON = json.dumps({"F01A01": dict(transcript="نه", gender="female"), "M12W03": dict(transcript="چرا")})
 
 
 def recorded(folder, *names):
@@ -176,68 +154,25 @@ def recorded(folder, *names):
         soundfile.write(folder / name, noise(seed), RATE)
 
 
+def reading(reader, name, *recordings):
+    "What reads a mutated file of this name beside these recordings, and accounts for every row."
+
+    def use(content, folder):
+        from merhan.corpora import READERS
+
+        recorded(folder, *recordings)
+        (folder / name).write_bytes(content)
+        accounted(READERS[reader](folder))
+
+    return use
+
+
 def read_evaluation(content, folder):
     read_iemocap(content, TRANSCRIPT.encode(), folder)
 
 
 def read_transcript(content, folder):
     read_iemocap(EVALUATION.encode(), content, folder)
-
-
-def read_msp(content, folder):
-    from merhan.msp_podcast import msp_podcast
-
-    recorded(folder, "Audios/a.wav", "Audios/b.wav", "Audios/c.wav")
-    (folder / "labels_consensus.csv").write_bytes(content)
-    accounted(msp_podcast(folder))
-
-
-def read_audiofolder(content, folder):
-    from merhan.exchange import audiofolder
-
-    recorded(folder, "a.wav", "train/b.wav")
-    (folder / "metadata.csv").write_bytes(content)
-    accounted(audiofolder(folder))
-
-
-def read_json_lines(content, folder):
-    from merhan.exchange import audiofolder
-
-    recorded(folder, "a.wav", "train/b.wav")
-    (folder / "metadata.jsonl").write_bytes(content)
-    accounted(audiofolder(folder))
-
-
-def read_emodb(content, folder):
-    from merhan.acted import emodb
-
-    recorded(folder, "03a01Fa.wav", "08a01Wa.wav")
-    (folder / "erkennung.txt").write_bytes(content)
-    accounted(emodb(folder))
-
-
-def read_cremad(content, folder):
-    from merhan.acted import cremad
-
-    recorded(folder, "1001_IEO_ANG_HI.wav", "1002_TIE_HAP_XX.wav")
-    (folder / "VideoDemographics.csv").write_bytes(content)
-    accounted(cremad(folder))
-
-
-def read_esd(content, folder):
-    from merhan.esd import esd
-
-    recorded(folder, "0011/Angry/0011_000351.wav", "0011/Sad/0011_001401.wav")
-    (folder / "0011/0011.txt").write_bytes(content)
-    accounted(esd(folder))
-
-
-def read_shemo(content, folder):
-    from merhan.acted import shemo
-
-    recorded(folder, "female/F01A01.wav", "male/M12W03.wav")
-    (folder / "shemo.json").write_bytes(content)
-    accounted(shemo(folder))
 
 
 def accounted(corpus):
@@ -279,17 +214,25 @@ KINDS = [
     Kind("mp3", lambda: sound("MP3"), heard),
     Kind("m4a", lambda: film("x.m4a", "aac"), heard),
     Kind("webm", lambda: film("x.webm", "libopus"), heard),
-    Kind("manifest", lambda: MANIFEST.encode(), read_manifest),
+    Kind("manifest", lambda: MANIFEST.encode(), reading("manifest", "manifest.csv", "a.wav", "b.wav")),
     Kind("evaluation of iemocap", EVALUATION.encode, read_evaluation),
     Kind("transcript of iemocap", TRANSCRIPT.encode, read_transcript),
-    Kind("csv of meld", MELD.encode, read_meld),
-    Kind("csv of msp", MSP.encode, read_msp),
-    Kind("audiofolder", METADATA.encode, read_audiofolder),
-    Kind("json lines", JSON_LINES.encode, read_json_lines),
-    Kind("listeners of emodb", HEARD.encode, read_emodb),
-    Kind("actors of crema-d", ACTORS.encode, read_cremad),
-    Kind("words of esd", WORDS_OF_ESD.encode, read_esd),
-    Kind("shemo.json", SHEMO_JSON.encode, read_shemo),
+    Kind(
+        "csv of meld", MELD.encode,
+        reading("meld", "train_sent_emo.csv", "train_splits/dia0_utt0.wav", "train_splits/dia0_utt1.wav")),
+    Kind(
+        "csv of msp", MSP.encode,
+        reading("msp_podcast", "labels_consensus.csv", *(f"Audios/{name}.wav" for name in "abc"))),
+    Kind("audiofolder", METADATA.encode, reading("audiofolder", "metadata.csv", "a.wav", "train/b.wav")),
+    Kind("json lines", JSON_LINES.encode, reading("audiofolder", "metadata.jsonl", "a.wav", "train/b.wav")),
+    Kind("listeners of emodb", HEARD.encode, reading("emodb", "erkennung.txt", "03a01Fa.wav", "08a01Wa.wav")),
+    Kind(
+        "actors of crema-d", ACTORS.encode,
+        reading("cremad", "VideoDemographics.csv", "1001_IEO_ANG_HI.wav", "1002_TIE_HAP_XX.wav")),
+    Kind(
+        "words of esd", WORDS_OF_ESD.encode,
+        reading("esd", "0011/0011.txt", "0011/Angry/0011_000351.wav", "0011/Sad/0011_001401.wav")),
+    Kind("shemo.json", SHEMO_JSON.encode, reading("shemo", "shemo.json", "female/F01A01.wav", "male/M12W03.wav")),
     Kind("sentences", lambda: "text,label\nI won!,hap\nGo away.,ang\n".encode(), read_sentences_of),
     Kind("parameters", lambda: (ROOT / "params.yaml").read_bytes(), read_parameters),
 ]

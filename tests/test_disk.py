@@ -1,6 +1,5 @@
 "A disk that is full, read-only or changes a byte: named, and healed where the data can be made again."
 
-import hashlib
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from conftest import Clone
 from safetensors.torch import save_file
 
 from merhan.grid import run_grid
@@ -215,20 +215,21 @@ def test_a_stage_on_a_full_disk_is_named_and_runs_when_there_is_room(mounted, cl
     disk = mounted(900_000)
     here = disk / "merhan"
     shutil.copytree(clone.folder, here, symlinks=True, ignore=shutil.ignore_patterns(".git", "cache", ".dvcstore"))
+    copy = Clone(here)
     known = yaml.safe_load((here / "dvc.lock").read_text())["stages"][stage]
-    outs = {out["path"]: out["md5"] for out in known["outs"]}
+    outs = [out["path"] for out in known["outs"]]
+    whole = copy.contents(*outs, *(f"{path}/**/*" for path in outs))
     remove(here, outs, stage)
     ballast = disk / "ballast"
     ballast.write_bytes(bytes(shutil.disk_usage(disk).free - 8192))
-    failed = run_in(here, known["cmd"])
+    failed = copy.run(*known["cmd"].split(), fails=True)
     assert failed.returncode and "the disk is full" in failed.stderr, failed.stderr[-2000:]
     assert "Traceback" not in failed.stderr, failed.stderr[-2000:]
     assert not list(here.rglob("*.partial"))
     ballast.unlink()
     remove(here, outs, stage)
-    again = run_in(here, known["cmd"])
-    assert again.returncode == 0, again.stderr[-2000:]
-    assert {path: checksum(here / path) for path in outs} == outs
+    copy.run(*known["cmd"].split())
+    assert whole and copy.contents(*outs, *(f"{path}/**/*" for path in outs)) == whole
 
 
 def remove(here, outs, stage):
@@ -236,22 +237,3 @@ def remove(here, outs, stage):
     for path in [*outs, *(["scratch"] if stage.startswith("train") else [])]:
         shutil.rmtree(here / path, ignore_errors=True)
         (here / path).unlink(missing_ok=True)
-
-
-def run_in(here, command):
-    "A command in a copy of the repository, on its own package."
-    environment = os.environ | dict(PYTHONPATH=str(here))
-    return subprocess.run(command.split(), cwd=here, env=environment, capture_output=True, text=True)
-
-
-def checksum(path):
-    "As DVC computes it."
-    if path.is_file():
-        return hashlib.md5(path.read_bytes()).hexdigest()
-    files = [
-        dict(md5=checksum(each), relpath=each.relative_to(path).as_posix())
-        for each in sorted(path.rglob("*"))
-        if each.is_file()
-    ]
-    files.sort(key=lambda entry: tuple(entry["relpath"].split("/")))
-    return hashlib.md5(json.dumps(files, sort_keys=True).encode()).hexdigest() + ".dir"
