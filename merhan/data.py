@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['AUDIO', 'TEXT', 'INPUTS', 'SAMPLES', 'MOST_TURNS', 'MOST_FRAMES', 'Batch', 'checked_shapes', 'checked_lengths',
            'checked_mask', 'check_values_of', 'not_finite', 'raise_for', 'checked', 'Frames', 'Turns', 'end_to_end',
-           'load_turns', 'shares_of_votes', 'within', 'frames_of', 'Batches', 'in_order', 'own_share', 'standard',
-           'Normaliser', 'moments', 'shuffled', 'in_batches', 'balanced', 'IEMOCAPDataset', 'collate',
-           'get_iemocap_dataloader']
+           'load_turns', 'shares_of_votes', 'with_earlier', 'none', 'earlier_turns', 'within', 'frames_of', 'Batches',
+           'in_order', 'own_share', 'standard', 'Normaliser', 'moments', 'moments_so_far', 'shuffled', 'in_batches',
+           'balanced', 'IEMOCAPDataset', 'collate', 'get_iemocap_dataloader']
 
 # %% ../nbs/165_data.ipynb #imports
 import json, math
@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from .features import cut_or_padded, extract_audio_features
-from .slots import Normalisation, normalisation, sampler
+from .slots import Normalisation, context, normalisation, sampler
 from .text import load_text_model
 from .utterances import DIMENSIONS, class_names, protocol
 
@@ -134,6 +134,7 @@ def check_values_of(inputs:dict, names=()):
 
 def not_finite(x, real): # [batch]
     "Which turns have a number that is not finite where they are real."
+    if x.sum().isfinite(): return torch.zeros(len(x), dtype=torch.bool) # as good as always, and much quicker
     finite = x.isfinite() if x.dim() == 2 else x.isfinite().all(-1)
     return (~finite & real).any(1)
 
@@ -250,13 +251,16 @@ def load_turns(
     table,       # their records: columns utterance, emotion, speaker
     classes,     # label protocol
     audio, text, # products
+    earlier=None # turn to the turns that are given with it: what a component of the slot `context` makes of the records
 ) -> Turns:
     "Read the turns of one side of a fold from two products."
+    before = {} if earlier is None else earlier
     index = {c: n for n, c in enumerate(class_names(classes))}
     records = table.set_index("utterance").loc[list(names)]
     label = torch.tensor([index[e] for e in records.emotion])
     ratings = torch.tensor(records.reindex(columns=DIMENSIONS).to_numpy(float, na_value=math.nan)).float()
-    return Turns(list(names), [audio[n] for n in names], [text[n] for n in names], label,
+    values = lambda product: [with_earlier(product, name, before.get(name)) for name in names]
+    return Turns(list(names), values(audio), values(text), label,
                  list(records.speaker), audio.layers, (audio.holds, text.holds),
                  shares_of_votes(records.reindex(columns=["votes"]).votes, label, classes), ratings)
 
@@ -272,6 +276,34 @@ def shares_of_votes(votes, label, classes) -> torch.Tensor: # [turn, classes]
             if word in mapping: counted[names.index(mapping[word])] += number
         if counted.sum() > 0: shares[row] = counted / counted.sum()
     return shares
+
+# %% ../nbs/165_data.ipynb #with-earlier
+def with_earlier(product, name, before): # [frames, channels]
+    "The values of a turn, after one mean for each of the turns named in `before`."
+    if not before: return product[name]
+    if not product[name].is_floating_point(): raise ValueError(
+        "earlier turns cannot be given to an encoder that reads tokens or waves; choose stored states and frames")
+    return torch.cat([torch.stack([product[earlier].mean(0) for earlier in before]), product[name]])
+
+@context
+def none():
+    "Every turn by itself (specification)."
+    return lambda records: {}
+
+@context
+def earlier_turns(
+    count:int=3, # turns, at most
+):
+    "The turns before it in its dialogue, of all speakers (Poria et al. 2017; Majumder et al. 2019)."
+    def of(records):
+        if records.reindex(columns=["dialogue"]).dialogue.isna().all():
+            raise ValueError("no turn of this corpus belongs to a dialogue, so there is no context")
+        found = {}
+        for _, turns in records.sort_values(["dialogue", "position"]).groupby("dialogue"):
+            names = list(turns.utterance)
+            found |= {name: names[max(0, n - count):n] for n, name in enumerate(names)}
+        return found
+    return of
 
 # %% ../nbs/165_data.ipynb #within
 def within(order, lengths, most, frames) -> list: # of lists of rows
@@ -343,6 +375,13 @@ class Normaliser(Normalisation):
             statistics = {group: moments(audio) for group, audio in self.gathered(source).items()}
         return replace(turns, audio=Frames(turns.audio.stored, [statistics[group] for group in self.groups(turns)]))
 
+    def as_used(self, turns):
+        """Turns of which nothing else of their speaker is known (`alone`), or only what came before (`earlier`),
+        if it is speakers that are normalised."""
+        if self.by != "speaker" or turns.holds[0] == "waves": return {}
+        scales = dict(alone=[moments([frames]) for frames in turns.audio], earlier=moments_so_far(turns))
+        return {way: replace(turns, audio=Frames(turns.audio.stored, each)) for way, each in scales.items()}
+
     def groups(self, turns):
         "The group whose statistics normalise each turn."
         if self.by == "utterance": return turns.utterance
@@ -363,6 +402,18 @@ def moments(audio):
     mean = sum(frames.double().sum(0) for frames in audio) / count
     variance = sum((frames.double() - mean).square().sum(0) for frames in audio) / count
     return mean.float(), variance.sqrt().clamp(min=1e-5).float()
+
+def moments_so_far(turns) -> list: # one for each turn
+    "`moments` of what each turn's speaker has said up to and with that turn."
+    known, found = {}, []
+    for speaker, frames in zip(turns.speaker, turns.audio):
+        wide = frames.double()
+        new = len(wide), wide.sum(0), wide.square().sum(0)
+        known[speaker] = [old + more for old, more in zip(known.get(speaker, (0, 0., 0.)), new)]
+        count, total, squares = known[speaker]
+        variance = (squares / count - (total / count).square()).clamp(min=0.)
+        found.append(((total / count).float(), variance.sqrt().clamp(min=1e-5).float()))
+    return found
 
 # %% ../nbs/165_data.ipynb #shuffled
 @sampler

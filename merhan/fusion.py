@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MeanPooling', 'mean', 'MaxPooling', 'maximum', 'StatisticsPooling', 'statistics', 'AttentivePooling', 'attentive',
-           'Hybrid', 'hybrid', 'AudioAlone', 'TextAlone', 'audio_alone', 'text_alone', 'GatedFusion', 'PooledApart',
+           'Hybrid', 'hybrid', 'NoCrossModal', 'NoGlobal', 'Concatenated', 'no_cross_modal', 'no_global',
+           'concatenated', 'AudioAlone', 'TextAlone', 'audio_alone', 'text_alone', 'GatedFusion', 'PooledApart',
            'gated', 'with_one', 'TensorFusion', 'LowRankFusion', 'tensor', 'low_rank', 'Hierarchical', 'hierarchical']
 
 # %% ../nbs/22_fusion.ipynb #imports
@@ -113,6 +114,55 @@ class Hybrid(Fusion):
 def hybrid():
     "The specification's fusion: cross-modal attention, then global attention."
     return Hybrid
+
+# %% ../nbs/22_fusion.ipynb #nocrossmodal
+class NoCrossModal(Fusion):
+    "Global attention over the encoders' states."
+    def __init__(self, hidden_dim, pool, **attention):
+        super().__init__(hidden_dim, pool)
+        self.global_attention = GlobalInterModalAttention(hidden_dim, **attention)
+
+    def forward(self, audio, text, audio_real, text_real, need_weights):
+        vector, weights = self.computed(
+            self.global_attention, audio, text, audio_real, text_real, need_weights, self.pool)
+        return vector, dict(global_attention=weights)
+
+class NoGlobal(Fusion):
+    "Cross-modal attention with a residual, pooled."
+    def __init__(self, hidden_dim, pool, **attention):
+        super().__init__(hidden_dim, pool)
+        self.cross_modal_attention = CrossModalAttention(hidden_dim, **attention)
+
+    def forward(self, audio, text, audio_real, text_real, need_weights):
+        crossing = self.computed(self.cross_modal_attention, audio, text, audio_real, text_real, need_weights)
+        from_text, from_audio, audio_to_text, text_to_audio = crossing
+        both = torch.cat([audio + from_text, text + from_audio], dim=1)
+        maps = dict(audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio)
+        return self.pool(both, joined_real(audio, text, audio_real, text_real)), maps
+
+class Concatenated(Fusion):
+    "Each modality pooled; a perceptron reads both vectors."
+    def __init__(self, hidden_dim, pool, **attention):
+        super().__init__(hidden_dim, pool)
+        self.read, self.width = nn.Sequential(nn.Linear(2 * pool.channels, hidden_dim), nn.ReLU()), hidden_dim
+
+    def forward(self, audio, text, audio_real, text_real, need_weights):
+        return self.read(torch.cat([self.pool(audio, audio_real), self.pool(text, text_real)], dim=-1)), {}
+
+@fusion
+def no_cross_modal():
+    "Global attention alone (ablation of the specification's fusion)."
+    return NoCrossModal
+
+@fusion
+def no_global():
+    "Cross-modal attention alone (ablation of the specification's fusion)."
+    return NoGlobal
+
+@fusion
+def concatenated():
+    "Means side by side, and a perceptron: no attention at all."
+    return Concatenated
 
 # %% ../nbs/22_fusion.ipynb #audioalone
 class AudioAlone(Fusion):

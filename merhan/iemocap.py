@@ -196,7 +196,7 @@ def join_turn(folder, label, words, improvised_only, corpus):
     corpus.add(
         *where, name, label["emotion"], recording_of(folder, name), label["session"] + label["gender"],
         str(int(label["session"])), words["text"] if words else "", improvised=not is_scripted, sex=label["gender"],
-        votes=label["votes"] or None, **ratings)
+        votes=label["votes"] or None, dialogue=name.rpartition("_")[0], position=float(label["start"]), **ratings)
 
 def recording_of(folder, name) -> Path:
     "Path of a turn's recording, in any of the formats; the path of a WAV if there is no recording."

@@ -142,16 +142,16 @@ def tuned_weight_decay(
     epochs:int=50,                   # at most, for each value
     values:tuple=(1e-5, 1e-2, 1e-1), # weight decays to try
 ):
-    "The weight decay with the lowest validation loss (specification, Weight Decay)."
+    "The weight decay with the highest validation UA of the weights kept (specification, Weight Decay)."
     def fit(run):
         run.checkpoint, start, tried = None, copy.deepcopy(state_of(run)), []
         for value in values:
             restore(run, copy.deepcopy(start))
             for group in run.optimizer.param_groups: group["weight_decay"] = value
             every_epoch(run, epochs)
-            lowest = min(row["validation_loss"] for row in run.history)
-            tried.append((lowest, value, copy.deepcopy(state_of(run))))
-        _, best, state = min(tried, key=lambda entry: entry[:2])
+            kept = validate(run) # with the weights that the run's choice keeps
+            tried.append((-kept["validation_ua"], kept["validation_loss"], value, copy.deepcopy(state_of(run))))
+        *_, best, state = min(tried, key=lambda entry: entry[:3])
         restore(run, state)
         run.history = [row | dict(weight_decay=best) for row in run.history]
     return fit
@@ -189,23 +189,22 @@ def heads_that_stay(importance, share) -> dict: # name to the heads that stay
 # %% ../nbs/33_loop.ipynb #prune-then-tune
 @loop
 def prune_then_tune(
-    epochs:int=50,       # at most, before pruning
+    epochs:int=50,       # at most, those after pruning included
     share:float=.5,      # share of all heads to remove
-    tuning_epochs:int=5, # after pruning
+    tuning_epochs:int=5, # after pruning; the learning rate goes on where it was
 ):
     "Train, remove the least important heads, tune (specification, Pruning Attention Heads; Michel et al. 2019)."
     def fit(run):
-        every_epoch(run, epochs)
+        every_epoch(run, epochs - tuning_epochs if share else epochs)
         if share == 0: return
         if run.accelerator.num_processes > 1:
             raise ValueError("prune_then_tune changes the network's weights, and needs one process a trial")
         model = run.network
         prune_heads(model, heads_that_stay(head_importance(run), share))
         run.renew_optimizer()
-        best = validate(run)["validation_loss"], copy.deepcopy(model.state_dict())
+        run.choice.forget()
         for _ in range(tuning_epochs):
             one_epoch(run)
-            found = run.history[-1]["validation_loss"], copy.deepcopy(model.state_dict())
-            best = min(best, found, key=lambda entry: entry[0])
-        model.load_state_dict(best[1])
+            run.announce("after_epoch")
+        run.choice.after_fit(run)
     return fit

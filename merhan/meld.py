@@ -58,7 +58,8 @@ def add_turn_of_meld(corpus, side, row, path, root):
     if row.fault: return corpus.reject(path, row.line, f"{side}_{name}", row.fault)
     corpus.add(
         path, row.line, f"{side}_{name}", values["Emotion"].lower(), recording_of_meld(side, name, path, root),
-        values["Speaker"], f"{side}_dia{values['Dialogue_ID']}", values["Utterance"], split=side)
+        values["Speaker"], f"{side}_dia{values['Dialogue_ID']}", values["Utterance"], split=side,
+        dialogue=f"{side}_dia{values['Dialogue_ID']}", position=float(values["Utterance_ID"]))
 
 def recording_of_meld(side, name, path, root) -> Path:
     "A turn's film or recording, in a folder of its side; where it should be, if there is none."

@@ -144,9 +144,11 @@ class MERHAN(Network):
         settings = {(a.channels, a.heads, a.dropout, a.fused) for a in attends}
         if len(settings) > 1: raise ValueError(
             f"attention blocks differ in channels, heads, dropout or kernel: {sorted(settings)}")
+        network = dict(dropout=self.classifier.dropout, checkpointing=self.checkpointing)
+        if not settings: return dict(model=network) # nothing attends
         (channels, heads, dropout, fused), = settings
-        network = dict(hidden_dim=channels, dropout=self.classifier.dropout, checkpointing=self.checkpointing)
-        return dict(model=network, attention=dict(heads=heads, dropout=dropout, fused=fused))
+        return dict(
+            model=network | dict(hidden_dim=channels), attention=dict(heads=heads, dropout=dropout, fused=fused))
 
 # %% ../nbs/23_model.ipynb #shared
 SHARED = ("local_attention", "projection") # blocks that both of the specification's encoders have

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EarlyStopping', 'early_stopping', 'GradientClipping', 'gradient_clipping', 'TensorBoard', 'Trainer', 'check_device',
-           'maker_of', 'loss_of', 'schedule_of', 'CheckpointAveraging', 'checkpoint_averaging', 'train_merhan']
+           'maker_of', 'loss_of', 'schedule_of', 'train_merhan']
 
 # %% ../nbs/34_training.ipynb #imports
 import inspect, time
@@ -15,6 +15,7 @@ from accelerate.utils import set_seed
 from torch import nn, optim
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from .choice import last, lowest_loss
 from .data import get_iemocap_dataloader
 from .loop import by_epoch, load_checkpoint
 from .model import MERHAN
@@ -24,30 +25,23 @@ from .step import plain
 
 # %% ../nbs/34_training.ipynb #earlystopping
 class EarlyStopping(Listener):
-    "Watches the validation loss."
-    def __init__(self, patience): self.patience, self.best, self.waited, self.weights = patience, float("inf"), 0, None
+    "Stops a run whose validation loss stalls."
+    def __init__(self, patience): self.patience, self.best, self.waited = patience, float("inf"), 0
 
     def after_epoch(self, run):
         value = run.history[-1]["validation_loss"]
-        if value < self.best:
-            self.best, self.waited = value, 0
-            self.weights = {k: v.detach().clone() for k, v in run.network.state_dict().items()}
-        else:
-            self.waited += 1
+        self.waited = 0 if value < self.best else self.waited + 1
+        self.best = min(self.best, value)
         run.stopped = run.stopped or self.waited >= self.patience
 
-    def after_fit(self, run):
-        if self.weights is not None: run.network.load_state_dict(self.weights)
-
-    def state_dict(self): return dict(best=self.best, waited=self.waited, weights=self.weights)
-    def load_state_dict(self, state):
-        self.best, self.waited, self.weights = state["best"], state["waited"], state["weights"]
+    def state_dict(self): return dict(best=self.best, waited=self.waited)
+    def load_state_dict(self, state): self.best, self.waited = state["best"], state["waited"]
 
 @behaviour
 def early_stopping(
     patience:int=10, # epochs without improvement
 ):
-    "Stop when validation stalls; keep the best weights (specification, Training Process)."
+    "Stop when validation stalls (specification, Training Process)."
     return EarlyStopping(patience)
 
 # %% ../nbs/34_training.ipynb #gradientclipping
@@ -91,6 +85,7 @@ class Trainer:
         num_epochs=50,        # at most
         patience=10,          # epochs without improvement; None never stops early
         step=None, loop=None, # components of these slots; None: `plain`, `by_epoch`
+        choice=None,          # component of this slot; None: `lowest_loss`, or `last` if nothing stops early
         augment=(), auxiliary=(), behaviours=(), # components of these slots
         checkpoint=None,      # file to resume from, written after epochs
         seed=0,               # of all randomness
@@ -107,8 +102,9 @@ class Trainer:
         self.loss = loss_of(criterion or nn.CrossEntropyLoss())
         self.step, self.loop = wrapped(step or plain(), Step), wrapped(loop or by_epoch(num_epochs), Loop)
         self.augment, self.auxiliary = augment, auxiliary
-        self.listeners = [
-            *schedule_of(scheduler, first), *([early_stopping(patience)] if patience else []), *behaviours]
+        self.choice = choice or (lowest_loss() if patience else last())
+        stopping = [early_stopping(patience)] if patience else []
+        self.listeners = [*schedule_of(scheduler, first), *stopping, self.choice, *behaviours]
         deaf = [listener for listener in self.listeners if not listener.hears()]
         if deaf: raise ValueError(f"{type(deaf[0]).__name__} listens to none of {HOOKS}")
         self.checkpoint, self.seed, self.epoch, self.stopped, self.history = checkpoint, seed, 0, False, []
@@ -118,8 +114,12 @@ class Trainer:
         for listener in self.listeners: getattr(listener, hook)(self)
 
     def renew_optimizer(self):
-        "Replace the optimizer by a fresh one, for the model as it is now."
-        self.optimizer = self.accelerator.prepare(self.make_optimizer(self.network))
+        "Replace the optimizer by a fresh one, for the model as it is now, at the learning rate as it is now."
+        fresh = self.make_optimizer(self.network)
+        for new, old in zip(fresh.param_groups, self.optimizer.param_groups):
+            new.update({key: old[key] for key in ("lr", "initial_lr") if key in old})
+        self.optimizer = self.accelerator.prepare(fresh)
+        for listener in self.listeners: listener.follow(fresh)
 
     def train(self) -> list: # one dict per epoch: losses, validation UA, learning rate
         "Train, resuming from the checkpoint if there is one."
@@ -154,36 +154,6 @@ def schedule_of(scheduler, optimizer) -> list: # of at most one listener
     if scheduler is None: return []
     if isinstance(scheduler, LRScheduler): return [EpochSchedule(scheduler)]
     return [scheduler if isinstance(scheduler, Listener) else scheduler(optimizer)]
-
-# %% ../nbs/34_training.ipynb #checkpointaveraging
-class CheckpointAveraging(Listener):
-    "Keeps the weights of the best epochs; listed after early stopping, whose choice it replaces."
-    def __init__(self, count): self.count, self.best = count, []
-
-    def after_epoch(self, run):
-        loss = run.history[-1]["validation_loss"]
-        if len(self.best) == self.count and loss >= self.best[-1][0]: return
-        self.best.append((loss, run.epoch, {k: v.detach().clone() for k, v in run.network.state_dict().items()}))
-        self.best = sorted(self.best, key=lambda entry: entry[:2])[:self.count]
-
-    def after_fit(self, run):
-        if self.best: run.network.load_state_dict({k: self.mean(k) for k in self.best[0][2]})
-
-    def mean(self, name):
-        "Mean of one tensor over the best epochs; for an integer tensor, the value of the best epoch."
-        values = [weights[name] for *_, weights in self.best]
-        return torch.stack(values).mean(0) if values[0].is_floating_point() else values[0]
-
-    def state_dict(self): return dict(best=self.best)
-    def load_state_dict(self, state): self.best = list(state["best"])
-
-@behaviour
-def checkpoint_averaging(
-    count:int=3, # epochs with the lowest validation loss
-):
-    "End with the mean weights of the best epochs (Vaswani et al. 2017, section 6.1; Izmailov et al. 2018)."
-    if count < 1: raise ValueError(f"checkpoint_averaging needs at least one epoch, not {count}")
-    return CheckpointAveraging(count)
 
 # %% ../nbs/34_training.ipynb #train-merhan
 def train_merhan(

@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 from filelock import FileLock
 from safetensors.torch import save_file
 
-import merhan.losses, merhan.variants # noqa: F401 (their components register themselves, in every process)
+import merhan.choice, merhan.losses, merhan.variants # noqa: F401 (their components register themselves, in every process)
 from .attention import merge_projections, pruned_heads
 from .data import in_order, load_turns, own_share
 from .layout import Trial, seal, written
@@ -73,7 +73,8 @@ def inputs_of(turns) -> dict: # audio, text: channels; layers: hidden states sid
     return dict(audio=turns.audio[0].shape[1], text=turns.text[0].shape[1], layers=turns.layers)
 
 # %% ../nbs/35_trial.ipynb #outside-the-model
-OUTSIDE_THE_MODEL = ("sampler", "loss", "optimizer", "schedule", "step", "loop", "behaviour", "augment", "auxiliary")
+OUTSIDE_THE_MODEL = (
+    "sampler", "loss", "optimizer", "schedule", "step", "loop", "choice", "behaviour", "augment", "auxiliary")
 
 def assemble(slots, inputs, num_classes, seed, train, validation, **place):
     "The trainer of a configuration, with every slot built."
@@ -83,7 +84,7 @@ def assemble(slots, inputs, num_classes, seed, train, validation, **place):
     model = build_model(slots, inputs, num_classes, made["auxiliary"])
     trainer = Trainer(
         model, EpochBatches(train, made["sampler"]), in_order(validation), made["loss"], made["optimizer"],
-        made["schedule"], patience=None, seed=seed, step=made["step"], loop=made["loop"],
+        made["schedule"], patience=None, seed=seed, step=made["step"], loop=made["loop"], choice=made["choice"],
         augment=made["augment"], auxiliary=made["auxiliary"], behaviours=made["behaviour"], **place)
     check_effective(slots, effective_parameters(model, trainer.optimizer))
     return trainer
@@ -140,8 +141,11 @@ def train_and_store(trial, load, log=None):
     card = dict(
         fold=trial.fold.fold, trial=made_of, config=spec["slots"], inputs=inputs, classes=names,
         seed=trial.fold.seed, effective=effective, pruned=pruned_heads(run.network), training_turns=len(train),
+        kept_epoch=run.choice.epoch,
         arithmetic=asdict(how))
-    store_trial(run, trial, normalise, dict(validation=validation, test=normalise(load("test"))), card, seconds)
+    sides = dict(validation=validation, test=normalise(load("test"))) | {
+        f"test_{way}": turns for way, turns in normalise.as_used(load("test")).items()}
+    store_trial(run, trial, normalise, sides, card, seconds)
 
 MADE_OF = ("products", "files", "labels", "versions", "pin") # of a resolved trial, stored with its weights
 
@@ -200,10 +204,11 @@ def stored_sides(spec, fold, work):
     "A function that gives the `Turns` of a side of the fold, or of a variant of that side, as views of stored files."
     table = pd.read_parquet(Path(work)/"utterances.parquet")
     products = {what: stored_product(work, product["name"]) for what, product in spec["products"].items()}
+    earlier = SLOTS["context"].build(spec["slots"]["context"])(table)
     @cache
     def load(side, variant=None):
         used = products | ({products[variant].card["slot"]: products[variant]} if variant else {})
-        return load_turns(getattr(fold, side), table, spec["classes"], used["features"], used["text"])
+        return load_turns(getattr(fold, side), table, spec["classes"], used["features"], used["text"], earlier)
     return load
 
 def on_one_thread():

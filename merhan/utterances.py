@@ -36,6 +36,8 @@ class Utterance:
     votes:dict|None=None       # label to the number of evaluators who gave it; a vote may be divided
     sex:str|None=None          # of the speaker, `F` or `M`, where the corpus says so
     split:str|None=None        # `train`, `dev` or `test`, where the corpus has sides of its own
+    dialogue:str|None=None     # to which it belongs, where the corpus has dialogues
+    position:float|None=None   # where it stands in its dialogue: seconds from the start, or a number
 
     @property
     def disagreement(self) -> float|None:
