@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CANNOT_LOAD', 'load_wave', 'mfcc', 'stacked', 'log_mel', 'prosody', 'combination', 'functionals', 'window_statistics',
-           'SpeechModel', 'frames_of_whisper', 'averaged', 'load_speech_model', 'pretrained', 'Waves', 'wave',
-           'extract_audio_features', 'cut_or_padded']
+           'egemaps', 'SpeechModel', 'frames_of_whisper', 'averaged', 'load_speech_model', 'pretrained', 'Waves',
+           'wave', 'extract_audio_features', 'cut_or_padded']
 
 # %% ../nbs/140_features.ipynb #imports
 import librosa
@@ -17,6 +17,7 @@ from torchaudio.transforms import MFCC, MelSpectrogram
 from .f0 import pitch_and_voicing
 from .recordings import SAMPLE_RATE, load_samples
 from .slots import Hearing, features
+from .whisper import WHISPER, load_whisper
 
 # %% ../nbs/140_features.ipynb #load-wave
 def load_wave(
@@ -112,6 +113,25 @@ def window_statistics(frames, window, every):
     windows = [frames[start:start + window] for start in starts]
     return torch.stack([torch.cat([part.mean(0), part.std(0, correction=0)]) for part in windows])
 
+# %% ../nbs/140_features.ipynb #egemaps
+@features
+def egemaps(
+    level:str="functionals", # `functionals`, one row of 88 for a turn; `descriptors`, 25 in each frame
+    stack:int=1,             # successive frames joined into one
+):
+    "Wave to eGeMAPSv02, by openSMILE, for research only (Eyben et al. 2016)."
+    try:
+        import opensmile
+    except ImportError:
+        raise ValueError(
+            "egemaps needs openSMILE, whose licence allows research only: pip install merhan[egemaps]") from None
+    levels = dict(functionals=opensmile.FeatureLevel.Functionals,
+                  descriptors=opensmile.FeatureLevel.LowLevelDescriptors)
+    if level not in levels: raise ValueError(f"egemaps has no level {level!r}; choose from {sorted(levels)}")
+    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, levels[level], num_workers=1)
+    read = lambda wave: torch.from_numpy(smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy(np.float32))
+    return lambda wave: stacked(read(wave), stack)
+
 # %% ../nbs/140_features.ipynb #speechmodel
 class SpeechModel(nn.Module):
     "Waves to the hidden states of every layer of a speech encoder [frames, layers * channels] (Yang et al. 2021)."
@@ -148,6 +168,9 @@ CANNOT_LOAD = ("{what} {name!r} cannot be loaded: it is no local folder with a m
 def load_speech_model(name):
     "Feature extractor and encoder of a speech model; if it cannot be loaded, the error says how to provide it."
     from transformers import AutoFeatureExtractor, AutoModel
+    if name == WHISPER:
+        prepare, encoder = load_whisper()
+        return prepare, encoder.eval()
     try:
         prepare = AutoFeatureExtractor.from_pretrained(name, trust_remote_code=False)
         model = AutoModel.from_pretrained(name, use_safetensors=True, trust_remote_code=False)

@@ -62,7 +62,7 @@ def named_files(spec) -> list:
     words = [value for given in spec.values() for value in given.values() if isinstance(value, str)]
     return [weights_digest(value) for value in words]
 
-PARTS_OF_A_MODEL = ("*.safetensors", "*.json", "*.txt", "*.model") # weights, settings, vocabulary
+PARTS_OF_A_MODEL = ("*.safetensors", "model.bin", "*.json", "*.txt", "*.model") # weights, settings, vocabulary
 
 def weights_digest(value):
     "A hash over the file or the model that an argument names; the argument itself where it names neither."

@@ -25,6 +25,7 @@ from .layout import SCRATCH, damaged, digest, file_sha256, seal, written
 from .pins import pin
 from .progress import progress
 from .slots import Reading, text
+from .whisper import WHISPER, whisper_folder
 
 # %% ../nbs/145_text.ipynb #minilm-sha256
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db" # of the official all-MiniLM-L6-v2
@@ -71,13 +72,14 @@ def load_text_model(
 def model_folder(name) -> Path|None:
     "The folder of a pretrained model on this machine: bundled, local, or in the hub's cache."
     if name == "minilm" or Path(name).is_dir(): return Path(text_model_path(name))
+    if name == WHISPER: return whisper_folder()
     cached = try_to_load_from_cache(name, "config.json")
     return Path(cached).parent if isinstance(cached, str) else None
 
 def is_at_hand(name) -> bool:
     "Whether a pretrained model can be loaded without a network."
     found = model_folder(name)
-    return found is not None and any(found.glob("*.safetensors"))
+    return found is not None and (name == WHISPER or any(found.glob("*.safetensors")))
 
 # %% ../nbs/145_text.ipynb #tokenized
 class Tokenized(Reading):
