@@ -46,6 +46,7 @@ def check_entries(params, file):
     "Raise unless the baseline, the strategies and the stacks have the form of such."
     check_delta(params.get("baseline") or {}, f"baseline in {file}")
     for name, delta in (params.get("deltas") or {}).items(): check_delta(delta or {}, f"deltas, {name} in {file}")
+    for name, reason in (params.get("leave_out") or {}).items(): check_form(reason, str, f"leave_out, {name} in {file}")
     for kind in ("strategies", "stacks"):
         for name, entry in (params.get(kind) or {}).items():
             check_form(entry, dict, f"{name} in {file}")
@@ -61,7 +62,7 @@ KEYS = {
     None: {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
         "baseline", "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files",
-        "deltas"},
+        "deltas", "leave_out"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
@@ -74,7 +75,7 @@ DEMO = "demo" # the bundled corpus
 LISTS = ("simple", "only", "corpus_files")
 MAPPINGS = (
     "corpus", "adaptation", "protocol", "arithmetic", "parallel", "baseline", "strategies", "stacks", "verdicts",
-    "inflation", "probes", "deltas")
+    "inflation", "probes", "deltas", "leave_out")
 
 def checked_keys(content, file):
     "`content` of a parameter file, or an error that names the unknown key, or the one that holds something else."
@@ -113,6 +114,7 @@ def read_params(corpus:str) -> dict:
             f"{path} describes corpus {params['corpus'].get('name')!r}, not {corpus!r}; known: {known_corpora()}")
     stacks, simple, deltas = params.get("stacks") or {}, params.get("simple") or [], params.get("deltas") or {}
     check_names(deltas, params["strategies"], path, "deltas")
+    check_names(params.get("leave_out") or {}, params["strategies"], path, "leave_out")
     changed = {name: params["strategies"][name] | dict(delta=delta) for name, delta in deltas.items()}
     params["strategies"] = params["strategies"] | changed
     check_names(params.get("only") or [], params["strategies"], path, "only")

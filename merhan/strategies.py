@@ -29,6 +29,7 @@ class Strategy:
     source:str       # paper and equation, or 'ours'
     group:str="ours" # family it is listed with
     delta:dict=field(default_factory=dict) # slot to {component: arguments}
+    seeds:int|None=None # of its own, where it costs more than others; None: those of the protocol
 
 def checked_entry(name, entry, known):
     "Return an entry of `params.yaml`, or raise an error that says what is wrong with it."
@@ -44,10 +45,12 @@ def read_strategies(params:dict) -> dict: # name to `Strategy`
     "The strategies of `params.yaml`, each checked against the slots."
     base, made = baseline_of(params), {}
     for name, entry in params["strategies"].items():
-        checked_entry(name, entry, ("why", "source", "group", "delta"))
-        delta = entry.get("delta") or {}
+        checked_entry(name, entry, ("why", "source", "group", "delta", "seeds"))
+        delta, seeds = entry.get("delta") or {}, entry.get("seeds")
+        if seeds is not None and (type(seeds) is not int or seeds < 1):
+            raise ValueError(f"strategy {name!r} asks for {seeds!r} seeds; it takes a whole number above zero")
         checked_compose(f"strategy {name!r}", base, delta)
-        made[name] = Strategy(name, entry["why"], entry["source"], entry.get("group", "ours"), delta)
+        made[name] = Strategy(name, entry["why"], entry["source"], entry.get("group", "ours"), delta, seeds)
     return made
 
 def checked_compose(where, baseline, *deltas) -> dict:
