@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pooled', 'jackknife', 'reach_of', 'intervals', 'differences', 'per_class', 'confusion', 'parts', 'shared_training',
-           'rating_metrics', 'metrics_of', 'rounded', 'arguments_of', 'changed_settings', 'joined_frames',
+           'rating_metrics', 'metrics_of', 'row_of', 'rounded', 'arguments_of', 'changed_settings', 'joined_frames',
            'frame_seconds', 'evaluate_model']
 
 # %% ../nbs/50_evaluation.ipynb #imports
@@ -134,6 +134,16 @@ def metrics_of(table, baseline=None) -> dict:
     content = intervals(table) | dict(per_class=per_class(table)) | rating_metrics(table)
     if baseline is not None: content["against_baseline"] = differences(table, baseline)
     return rounded(content)
+
+def row_of(group, seeds, content) -> dict: # column to value
+    "A model's row in `metrics/<corpus>.csv`."
+    row = dict(group=group, seeds=seeds)
+    for name, each in METRICS.items():
+        if not each.headline: continue
+        row |= {name: content[name]["mean"], f"{name}_low": content[name]["low"], f"{name}_high": content[name]["high"]}
+    against = content.get("against_baseline", {}).get("unweighted_accuracy", {})
+    row |= {name: against.get(name) for name in ("difference", "low", "high", "shrunk", "exceeds", "p_corrected", "verdict")}
+    return row | {name: content.get(name) for name in ("converged", "epochs", "kept_epoch", "temperature")}
 
 def rounded(value):
     "Numbers of a nested mapping, to four decimals."

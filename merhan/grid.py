@@ -252,11 +252,16 @@ def gather(trials, table, side="test") -> pd.DataFrame:
             fold=trial.fold.fold, seed=trial.fold.seed)
         for position, (name, column) in enumerate(known.items(), 1): rows.insert(position, name, column)
         parts.append(rows)
-    return pd.concat(parts, ignore_index=True)
+    made = pd.concat(parts, ignore_index=True)
+    return made.astype({name: np.float32 for name in made if name.startswith("p_")}) # half as large, and as good
 
-def gather_history(trials) -> pd.DataFrame: # fold, seed, epoch, losses, learning rate
-    "Learning curves of all trials."
-    parts = [pd.DataFrame(t.history()).assign(fold=t.fold.fold, seed=t.fold.seed) for t in trials]
+def gather_history(trials) -> pd.DataFrame: # fold, seed, epoch, losses, learning rate, kept
+    "Learning curves of all trials; `kept` is true in the epoch whose weights were kept."
+    parts = []
+    for trial in trials:
+        rows = pd.DataFrame(trial.history())
+        kept = rows.epoch == trial.card()["kept_epoch"]
+        parts.append(rows.assign(kept=kept, fold=trial.fold.fold, seed=trial.fold.seed))
     return pd.concat(parts, ignore_index=True)
 
 def gather_weights(trials, target):

@@ -382,11 +382,12 @@ def write_configs(corpus, configs, branch="single"):
     remove(folder)
     for name, config in configs.items(): write_yaml(config, folder/f"{name}.yaml")
 
-def write_metrics(corpus, metrics):
-    "Write one JSON file per model, and remove those of models that no longer exist."
+def write_metrics(corpus, metrics, rows):
+    "Write one JSON file per model, remove those of models that no longer exist, and write a table with a row for each."
     target = Place(corpus).metrics_folder
     for stale in target.glob("*.json"): stale.unlink()
     for name, content in metrics.items(): write_json(content, target/f"{name}.json")
+    write_csv(pd.DataFrame(rows).T.rename_axis("name").reset_index(), target.with_suffix(".csv"))
 
 def write_empty(corpus, name):
     "Write the tables of a strategy that was left out, without any rows."

@@ -27,7 +27,7 @@ class Predicted:
 
     @cached_property
     def probability(self) -> np.ndarray:
-        return self.table[[f"p_{name}" for name in self.names]].to_numpy()  # [turn, class]
+        return self.table[[f"p_{name}" for name in self.names]].to_numpy(float)  # [turn, class]
 
     @cached_property
     def confidence(self) -> np.ndarray: return self.probability.max(1)
