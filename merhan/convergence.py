@@ -7,7 +7,6 @@ __all__ = ['STILL_RISING', 'ENOUGH', 'rise_of_run', 'convergence', 'has_converge
 
 # %% ../nbs/57_convergence.ipynb #imports
 import numpy as np
-import pandas as pd
 
 # %% ../nbs/57_convergence.ipynb #rise-of-run
 STILL_RISING = 2. # points of validation UA between the last two fifths of a run

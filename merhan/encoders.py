@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UNUSED', 'EXTRACTORS', 'AudioEncoder', 'local_audio', 'TextStatesEncoder', 'local_text', 'NoAttention',
            'no_local_audio', 'no_local_text', 'TextEncoder', 'freeze_below', 'layers_of', 'freeze_unused',
-           'still_if_frozen', 'contextual', 'SpeechEncoder', 'freeze_convolutions', 'speech']
+           'still_if_frozen', 'contextual', 'no_local_contextual', 'SpeechEncoder', 'freeze_convolutions', 'speech']
 
 # %% ../nbs/21_encoders.ipynb #imports
 from functools import partial
@@ -125,10 +125,11 @@ class TextEncoder(TextStatesEncoder):
         states_dim:int|None=None,                 # unused here: channels of stored states
         sentences:str|None=None,                  # file with text and label, on which it is fine-tuned first
         expressions:tuple=(),                     # each is one token
+        local=LocalAttention,                     # class of the attention
     ):
         if sentences: model_name = adapted_model(sentences, model_name)
         _, transformer = with_expressions(*load_text_model(model_name), expressions)
-        super().__init__(transformer.config.hidden_size, hidden_dim, dropout, heads, attention_dropout, fused)
+        super().__init__(transformer.config.hidden_size, hidden_dim, dropout, heads, attention_dropout, fused, local)
         self.transformer = transformer
         freeze_below(transformer, trainable_layers)
         freeze_unused(transformer)
@@ -189,6 +190,14 @@ def contextual(
     Domain Adaptation)."""
     return partial(TextEncoder, model_name=model_name, trainable_layers=trainable_layers, sentences=sentences,
                    expressions=tuple(expressions))
+
+@text_encoder
+def no_local_contextual(
+    model_name:str="$text.model_name", # hub name, local folder, or `minilm`; same as the tokenizer's
+    trainable_layers:int=-1,           # of the transformer, from the top; 0 none, -1 all
+):
+    "A pretrained transformer inside the network, and no local attention above it (ablation of the specification)."
+    return partial(TextEncoder, model_name=model_name, trainable_layers=trainable_layers, local=NoAttention)
 
 # %% ../nbs/21_encoders.ipynb #speechencoder
 class SpeechEncoder(Encoder):

@@ -116,8 +116,8 @@ def window_statistics(frames, window, every):
 # %% ../nbs/140_features.ipynb #egemaps
 @features
 def egemaps(
-    level:str="functionals", # `functionals`, one row of 88 for a turn; `descriptors`, 25 in each frame
-    stack:int=1,             # successive frames joined into one
+    level:str="turn", # `turn`, one row of 88 functionals; `frame`, 25 low-level descriptors in each frame
+    stack:int=1,      # successive frames joined into one
 ):
     "Wave to eGeMAPSv02, by openSMILE, for research only (Eyben et al. 2016)."
     try:
@@ -125,8 +125,7 @@ def egemaps(
     except ImportError:
         raise ValueError(
             "egemaps needs openSMILE, whose licence allows research only: pip install merhan[egemaps]") from None
-    levels = dict(functionals=opensmile.FeatureLevel.Functionals,
-                  descriptors=opensmile.FeatureLevel.LowLevelDescriptors)
+    levels = dict(turn=opensmile.FeatureLevel.Functionals, frame=opensmile.FeatureLevel.LowLevelDescriptors)
     if level not in levels: raise ValueError(f"egemaps has no level {level!r}; choose from {sorted(levels)}")
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, levels[level], num_workers=1)
     read = lambda wave: torch.from_numpy(smile.process_signal(wave.numpy(), SAMPLE_RATE).to_numpy(np.float32))

@@ -9,7 +9,6 @@ __all__ = ['EarlyStopping', 'early_stopping', 'GradientClipping', 'gradient_clip
 # %% ../nbs/34_training.ipynb #imports
 import inspect, time
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn, optim

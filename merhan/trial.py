@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 from filelock import FileLock
 from safetensors.torch import save_file
 
-import merhan.choice, merhan.losses, merhan.variants # noqa: F401 (their components register themselves, in every process)
+import merhan.choice, merhan.losses, merhan.variants # noqa: F401 (components register themselves, in every process)
 from .attention import merge_projections, pruned_heads
 from .data import in_order, load_turns, own_share
 from .layout import Trial, seal, written

@@ -35,7 +35,8 @@ def test_the_specification_runs_on_a_made_up_corpus(apart):
     config = read_yaml(folder / "configs/iemocap/single/domain_adaptation.yaml")["trial"]
     assert config["slots"]["text_encoder"]["contextual"]["sentences"] == "work/iemocap/adaptation.csv"
     assert "work/iemocap/adaptation.csv" in config["files"], "what an encoder is adapted on is part of the trial"
-    assert "left_out" in read_yaml(folder / "configs/iemocap/single/contextual_text.yaml")
+    frozen_below = read_yaml(folder / "configs/iemocap/single/contextual_text.yaml")["trial"]["slots"]["text_encoder"]
+    assert frozen_below["contextual"]["trainable_layers"] == 2
     assert stamp() == before, "made-up data never enter the lock of the corpus"
 
 
@@ -52,7 +53,7 @@ def test_the_parameters_are_the_specification():
     assert slots["optimizer"] == {"adamw": dict(lr=1e-4, weight_decay=1e-5)}
     assert slots["sampler"]["shuffled"]["batch_size"] == 16
     assert slots["loop"] == {"by_epoch": dict(epochs=50)}
-    assert slots["behaviour"] == {"early_stopping": dict(patience=10)}
+    assert slots["behaviour"] == {"early_stopping": dict(patience=10)} and slots["choice"] == {"lowest_loss": {}}
     assert slots["schedule"] == {"reduce_on_plateau": dict(factor=0.5, patience=5)}
 
 
@@ -81,4 +82,4 @@ def test_an_estimate_counts_what_can_be_counted():
     assert rows.weights_mb["baseline"] == pytest.approx(4 * parameters / 1e6, rel=1e-3)
     assert rows.epoch_seconds["noise_augmentation"] > 0 and found["features"]["products"] == 3
     assert 0.4 < found["features"]["speech_hours"] < 0.7
-    assert "the grid" in told(found) and "75 trials" in told(found)
+    assert "the grid" in told(found) and "90 trials" in told(found)
