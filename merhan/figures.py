@@ -107,7 +107,7 @@ def plot_curves(history, behind=None):
             for _, trial in behind.groupby(["fold", "seed"]): axis.plot(trial.epoch, trial[column], color=PALE, lw=.5)
         for number, (fold, trials) in enumerate(history.groupby("fold")):
             for _, trial in trials.groupby("seed"): axis.plot(trial.epoch, trial[column], color=f"C{number}", lw=.8)
-            kept = trials.loc[trials.groupby("seed").validation_loss.idxmin()]
+            kept = trials[trials.kept]
             axis.plot(kept.epoch, kept[column], MARKERS[number % len(MARKERS)], color=f"C{number}", ms=4, label=fold)
         axis.set(xlabel="epoch", ylabel=label)
         axis.xaxis.get_major_locator().set_params(integer=True)
