@@ -82,7 +82,8 @@ def test_predictions_keep_the_contract(clone):
     assert (
         0 <= tested["p"] <= tested["p_corrected"] <= 1
         and tested["family"] == "modality"
-        and tested["verdict"] in ("helps", "hurts", "helps here", "hurts here", "equivalent", "undecided", "not converged")
+        and tested["verdict"]
+        in ("helps", "hurts", "helps here", "hurts here", "equivalent", "undecided", "not converged")
     )
     assert set(metrics["per_class"]["ang"]) == {"precision", "recall", "f1", "support"}
     assert (
