@@ -20,6 +20,7 @@ def copied(network) -> dict: # name to tensor
 
 class BestEpoch(Choice):
     "Keeps the weights of the epoch with the lowest cost."
+    remembers = "best", "epoch", "weights"
     def __init__(self, cost): # function of a row of the history
         self.cost = cost
         self.forget()
@@ -32,10 +33,6 @@ class BestEpoch(Choice):
 
     def after_fit(self, run):
         if self.weights is not None: run.network.load_state_dict(self.weights)
-
-    def state_dict(self): return dict(best=self.best, epoch=self.epoch, weights=self.weights)
-    def load_state_dict(self, state):
-        self.best, self.epoch, self.weights = state["best"], state["epoch"], state["weights"]
 
 @choice
 def lowest_loss():
@@ -52,8 +49,6 @@ class Last(Choice):
     "Keeps the weights as they are."
     def forget(self): pass
     def after_epoch(self, run): self.epoch = run.epoch
-    def state_dict(self): return dict(epoch=self.epoch)
-    def load_state_dict(self, state): self.epoch = state["epoch"]
 
 @choice
 def last():
@@ -63,6 +58,7 @@ def last():
 # %% ../nbs/325_choice.ipynb #movingaverage
 class MovingAverage(Choice):
     "Keeps an exponential moving average of the weights."
+    remembers = "updates", "mean", "epoch"
     def __init__(self, decay):
         self.decay = decay
         self.forget()
@@ -81,10 +77,6 @@ class MovingAverage(Choice):
     def after_fit(self, run):
         for weights, mean in zip(run.network.parameters(), self.mean): weights.copy_(mean)
 
-    def state_dict(self): return dict(updates=self.updates, mean=self.mean, epoch=self.epoch)
-    def load_state_dict(self, state): self.updates, self.mean, self.epoch = (
-        state["updates"], state["mean"], state["epoch"])
-
 @choice
 def moving_average(
     decay:float=.99, # share of the average that an update leaves
@@ -96,6 +88,7 @@ def moving_average(
 # %% ../nbs/325_choice.ipynb #bestepochs
 class BestEpochs(Choice):
     "Keeps the mean weights of the best epochs."
+    remembers = "best", "epoch"
     def __init__(self, count):
         self.count = count
         self.forget()
@@ -105,8 +98,8 @@ class BestEpochs(Choice):
     def after_epoch(self, run):
         loss = run.history[-1]["validation_loss"]
         if len(self.best) == self.count and loss >= self.best[-1][0]: return
-        self.best.append((loss, run.epoch, copied(run.network)))
-        self.best = sorted(self.best, key=lambda entry: entry[:2])[:self.count]
+        found = [*self.best, (loss, run.epoch, copied(run.network))]
+        self.best = sorted(found, key=lambda entry: entry[:2])[:self.count]
         self.epoch = max(epoch for _, epoch, _ in self.best)
 
     def after_fit(self, run):
@@ -116,9 +109,6 @@ class BestEpochs(Choice):
         "Mean of one tensor over the best epochs; for an integer tensor, the value of the best epoch."
         values = [weights[name] for *_, weights in self.best]
         return torch.stack(values).mean(0) if values[0].is_floating_point() else values[0]
-
-    def state_dict(self): return dict(best=self.best, epoch=self.epoch)
-    def load_state_dict(self, state): self.best, self.epoch = list(state["best"]), state["epoch"]
 
 @choice
 def best_epochs(

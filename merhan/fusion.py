@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MeanPooling', 'mean', 'MaxPooling', 'maximum', 'StatisticsPooling', 'statistics', 'AttentivePooling', 'attentive',
-           'Hybrid', 'hybrid', 'NoCrossModal', 'NoGlobal', 'Concatenated', 'no_cross_modal', 'no_global',
+           'CrossModal', 'Hybrid', 'hybrid', 'NoCrossModal', 'NoGlobal', 'Concatenated', 'no_cross_modal', 'no_global',
            'concatenated', 'AudioAlone', 'TextAlone', 'audio_alone', 'text_alone', 'GatedFusion', 'PooledApart',
            'gated', 'with_one', 'TensorFusion', 'LowRankFusion', 'tensor', 'low_rank', 'Hierarchical', 'hierarchical']
 
@@ -88,23 +88,30 @@ def attentive():
     return AttentivePooling
 
 # %% ../nbs/22_fusion.ipynb #hybrid
-class Hybrid(Fusion):
-    "Cross-modal attention with a residual, then global attention (specification, Complete MER-HAN Model)."
+class CrossModal(Fusion):
+    "Cross-modal attention with a residual."
     def __init__(self, hidden_dim, pool, **attention):
         super().__init__(hidden_dim, pool)
         self.cross_modal_attention = CrossModalAttention(hidden_dim, **attention)
+
+    def crossed(self, audio, text, *rest):
+        "States of both modalities, each with what it gathered from the other, and the maps."
+        crossing = self.computed(self.cross_modal_attention, audio, text, *rest)
+        from_text, from_audio, audio_to_text, text_to_audio = crossing
+        maps = dict(audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio)
+        return (audio + from_text, text + from_audio), maps
+
+class Hybrid(CrossModal):
+    "Cross-modal attention with a residual, then global attention (specification, Complete MER-HAN Model)."
+    def __init__(self, hidden_dim, pool, **attention):
+        super().__init__(hidden_dim, pool, **attention)
         self.global_attention = GlobalInterModalAttention(hidden_dim, **attention)
 
     def attended(self, audio, text, audio_real, text_real, need_weights, pool=None):
         "States of both modalities after cross-modal and after global attention (or these pooled), and the maps."
-        crossing = self.computed(self.cross_modal_attention, audio, text, audio_real, text_real, need_weights)
-        from_text, from_audio, audio_to_text, text_to_audio = crossing
-        crossed = audio + from_text, text + from_audio
+        crossed, maps = self.crossed(audio, text, audio_real, text_real, need_weights)
         whole, weights = self.computed(self.global_attention, *crossed, audio_real, text_real, need_weights, pool)
-        maps = dict(
-            audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio,
-            global_attention=weights)
-        return crossed, whole, maps
+        return crossed, whole, maps | dict(global_attention=weights)
 
     def forward(self, audio, text, audio_real, text_real, need_weights):
         _, vector, maps = self.attended(audio, text, audio_real, text_real, need_weights, self.pool)
@@ -127,18 +134,11 @@ class NoCrossModal(Fusion):
             self.global_attention, audio, text, audio_real, text_real, need_weights, self.pool)
         return vector, dict(global_attention=weights)
 
-class NoGlobal(Fusion):
+class NoGlobal(CrossModal):
     "Cross-modal attention with a residual, pooled."
-    def __init__(self, hidden_dim, pool, **attention):
-        super().__init__(hidden_dim, pool)
-        self.cross_modal_attention = CrossModalAttention(hidden_dim, **attention)
-
     def forward(self, audio, text, audio_real, text_real, need_weights):
-        crossing = self.computed(self.cross_modal_attention, audio, text, audio_real, text_real, need_weights)
-        from_text, from_audio, audio_to_text, text_to_audio = crossing
-        both = torch.cat([audio + from_text, text + from_audio], dim=1)
-        maps = dict(audio_to_text_attention=audio_to_text, text_to_audio_attention=text_to_audio)
-        return self.pool(both, joined_real(audio, text, audio_real, text_real)), maps
+        crossed, maps = self.crossed(audio, text, audio_real, text_real, need_weights)
+        return self.pool(torch.cat(crossed, dim=1), joined_real(audio, text, audio_real, text_real)), maps
 
 class Concatenated(Fusion):
     "Each modality pooled; a perceptron reads both vectors."
@@ -165,13 +165,9 @@ def concatenated():
     return Concatenated
 
 # %% ../nbs/22_fusion.ipynb #audioalone
-class AudioAlone(Fusion):
+class AudioAlone(NoCrossModal):
     "The voice: its encoder, then global attention over itself."
     modalities = ("audio",)
-    def __init__(self, hidden_dim, pool, **attention):
-        super().__init__(hidden_dim, pool)
-        self.global_attention = GlobalInterModalAttention(hidden_dim, **attention)
-
     def forward(self, audio, text, audio_real, text_real, need_weights):
         return self.alone(audio, audio_real, need_weights)
 

@@ -244,8 +244,9 @@ class Listener:
     def after_step(self, run): pass
     def after_epoch(self, run): pass
     def after_fit(self, run): pass
-    def state_dict(self) -> dict: return {} # what a checkpoint keeps
-    def load_state_dict(self, state): pass
+    remembers = () # the attributes that a checkpoint keeps
+    def state_dict(self) -> dict: return {name: getattr(self, name) for name in self.remembers}
+    def load_state_dict(self, state): vars(self).update({name: state[name] for name in self.remembers})
     def follow(self, optimizer): "Called with the optimizer that replaces the one of before."
 
     def hears(self) -> list:
@@ -258,6 +259,7 @@ class Schedule(Called):
 class Choice(Listener):
     "Decides which weights of a run are kept: it watches every epoch, and loads them after the last one."
     epoch = None # whose weights it keeps; of a mean, the last of its epochs
+    remembers = ("epoch",)
     def forget(self): raise NotImplementedError # what it saw of a network that has changed since
 
 # %% ../nbs/01_slots.ipynb #attentionsettings

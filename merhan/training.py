@@ -25,6 +25,7 @@ from .step import plain
 # %% ../nbs/34_training.ipynb #earlystopping
 class EarlyStopping(Listener):
     "Stops a run whose validation loss stalls."
+    remembers = "best", "waited"
     def __init__(self, patience): self.patience, self.best, self.waited = patience, float("inf"), 0
 
     def after_epoch(self, run):
@@ -32,9 +33,6 @@ class EarlyStopping(Listener):
         self.waited = 0 if value < self.best else self.waited + 1
         self.best = min(self.best, value)
         run.stopped = run.stopped or self.waited >= self.patience
-
-    def state_dict(self): return dict(best=self.best, waited=self.waited)
-    def load_state_dict(self, state): self.best, self.waited = state["best"], state["waited"]
 
 @behaviour
 def early_stopping(
