@@ -145,7 +145,9 @@ def row_of(group, seeds, content) -> dict: # column to value
         row |= {name: content[name]["mean"], f"{name}_low": content[name]["low"], f"{name}_high": content[name]["high"]}
     against = content.get("against_baseline", {}).get("unweighted_accuracy", {})
     row |= {name: against.get(name) for name in OF_DIFFERENCE}
-    return row | {name: content.get(name) for name in ("converged", "epochs", "kept_epoch", "temperature")}
+    used = content.get("as_used", {})
+    row |= {f"unweighted_accuracy_{way}": used[way]["mean"] if way in used else None for way in ("alone", "earlier")}
+    return row | {name: content.get(name) for name in ("spread", "converged", "epochs", "kept_epoch", "temperature")}
 
 def rounded(value):
     "Numbers of a nested mapping, to four decimals."

@@ -6,7 +6,7 @@
 __all__ = ['TRIALS_ON_A_GPU', 'BACKENDS', 'arithmetic_here', 'is_free', 'free_places', 'own_gpus', 'on_own_device',
            'run_together', 'visible_gpus', 'one_of_several', 'place_trial', 'in_fresh_processes', 'in_forked_processes',
            'there', 'needed', 'on_dask', 'dask_cluster', 'on_ray', 'side_by_side', 'run_grid', 'check_trial',
-           'grid_left', 'gather', 'gather_history', 'gather_weights']
+           'grid_left', 'gather', 'gather_as_used', 'gather_history', 'gather_weights']
 
 # %% ../nbs/36_grid.ipynb #imports
 import os, shutil, tempfile
@@ -254,6 +254,12 @@ def gather(trials, table, side="test") -> pd.DataFrame:
         parts.append(rows)
     made = pd.concat(parts, ignore_index=True)
     return made.astype({name: np.float32 for name in made if name.startswith("p_")}) # half as large, and as good
+
+def gather_as_used(trials, table) -> pd.DataFrame: # as of `gather`, and `given`: what else of a speaker was known
+    "Predictions of turns that come `alone`, or after the speaker's `earlier` turns; no rows where that is all one."
+    ways = [way for way in ("alone", "earlier") if (trials[0].result/f"test_{way}.parquet").is_file()]
+    if not ways: return pd.DataFrame(dict(fold=[], seed=[]))
+    return pd.concat([gather(trials, table, f"test_{way}").assign(given=way) for way in ways], ignore_index=True)
 
 def gather_history(trials) -> pd.DataFrame: # fold, seed, epoch, losses, learning rate, kept
     "Learning curves of all trials; `kept` is true in the epoch whose weights were kept."

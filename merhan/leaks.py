@@ -62,5 +62,6 @@ def dirty_simple(spec, folds, table, work) -> pd.DataFrame:
     "The late fusion of simple models on the same splits."
     parts, stack = [], joined_frames(spec["slots"])
     for f in progress(folds, len(folds), "simple models", "fold"):
-        parts.append(simple_predictions(f, table, spec["classes"], given_sides(spec, f, work), stack)["late_fusion"])
+        found = simple_predictions(f, table, spec["classes"], given_sides(spec, f, work), stack)
+        parts.append(found["test"]["late_fusion"])
     return pd.concat(parts, ignore_index=True)

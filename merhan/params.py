@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['DEEPEST', 'KEYS', 'DEMO', 'LISTS', 'MAPPINGS', 'ABOUT', 'check_form', 'check_delta', 'check_numbers', 'check_entries',
            'checked_keys', 'params_path', 'read_params', 'check_names', 'with_name', 'known_corpora', 'read_entry',
-           'group_of', 'caveat_of', 'read_machine']
+           'entries_of', 'group_of', 'caveat_of', 'read_machine']
 
 # %% ../nbs/05_params.ipynb #imports
 import math
@@ -47,11 +47,15 @@ def check_entries(params, file):
     check_delta(params.get("baseline") or {}, f"baseline in {file}")
     for name, delta in (params.get("deltas") or {}).items(): check_delta(delta or {}, f"deltas, {name} in {file}")
     for name, reason in (params.get("leave_out") or {}).items(): check_form(reason, str, f"leave_out, {name} in {file}")
+    for name, entry in (params.get("averages") or {}).items():
+        check_form(entry, dict, f"{name} in {file}")
+        for part in ("why", "source", "group"): check_form(entry.get(part), str, f"{part} of {name} in {file}")
+        check_form(entry.get("of"), list, f"of, the models of {name} in {file}")
     for kind in ("strategies", "stacks"):
         for name, entry in (params.get(kind) or {}).items():
             check_form(entry, dict, f"{name} in {file}")
             check_delta(entry.get("delta") or {}, f"{name} in {file}")
-            for part in ("why", "source", "group", "after"):
+            for part in ("why", "source", "group", "after", "random_as", "of", "without"):
                 if entry.get(part) is not None: check_form(entry[part], str, f"{part} of {name} in {file}")
             for part in ("stack", "helped"):
                 check_form(entry.get(part) or [], list, f"{part} of {name} in {file}")
@@ -61,7 +65,7 @@ def check_entries(params, file):
 KEYS = {
     None: {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
-        "baseline", "strategies", "stacks", "simple", "verdicts", "inflation", "probes", "only", "corpus_files",
+        "baseline", "strategies", "stacks", "averages", "simple", "verdicts", "inflation", "probes", "only", "corpus_files",
         "deltas", "leave_out"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
@@ -74,8 +78,8 @@ KEYS = {
 DEMO = "demo" # the bundled corpus
 LISTS = ("simple", "only", "corpus_files")
 MAPPINGS = (
-    "corpus", "adaptation", "protocol", "arithmetic", "parallel", "baseline", "strategies", "stacks", "verdicts",
-    "inflation", "probes", "deltas", "leave_out")
+    "corpus", "adaptation", "protocol", "arithmetic", "parallel", "baseline", "strategies", "stacks", "averages",
+    "verdicts", "inflation", "probes", "deltas", "leave_out")
 
 def checked_keys(content, file):
     "`content` of a parameter file, or an error that names the unknown key, or the one that holds something else."
@@ -118,13 +122,18 @@ def read_params(corpus:str) -> dict:
     changed = {name: params["strategies"][name] | dict(delta=delta) for name, delta in deltas.items()}
     params["strategies"] = params["strategies"] | changed
     check_names(params.get("only") or [], params["strategies"], path, "only")
-    check_names(simple, {"baseline": {}} | stacks, path, "simple")
+    check_names(simple, params["strategies"] | stacks, path, "simple")
+    for name, entry in (params.get("averages") or {}).items():
+        check_names(entry["of"], params["strategies"] | stacks, path, f"averages, {name}")
     if params.get("only"):
         params["strategies"] = {name: params["strategies"][name] for name in params["only"]}
         stacks, simple = {}, []
+    entries = params["strategies"] | stacks
+    averages = {name: e for name, e in (params.get("averages") or {}).items() if set(e["of"]) <= set(entries)}
     strategies = with_name(params["strategies"], corpus)
     simple = list(dict.fromkeys(["baseline", *simple]))
-    return params | dict(own_baseline=own.get("baseline") or {}, strategies=strategies, stacks=stacks, simple=simple)
+    return params | dict(
+        own_baseline=own.get("baseline") or {}, strategies=strategies, stacks=stacks, averages=averages, simple=simple)
 
 def check_names(names, known, path, part):
     "Raise if `names` has an entry that is not in `known`."
@@ -145,14 +154,17 @@ def known_corpora() -> list:
 
 # %% ../nbs/05_params.ipynb #read-entry
 def read_entry(corpus, name) -> dict: # why, source, group, …
-    "The entry of a strategy or of a stack."
-    params = read_params(corpus)
-    return (params["strategies"] | params["stacks"])[name]
+    "The entry of a strategy, of a stack or of an average."
+    return entries_of(read_params(corpus))[name]
+
+def entries_of(params) -> dict: # name to entry
+    "Every model that has a verdict, and the baseline: strategies, stacks, averages."
+    return params["strategies"] | params["stacks"] | params["averages"]
 
 def group_of(params, name) -> str:
-    "The group of a strategy; a stack and a simple model are groups of their own."
-    if name in params["stacks"]: return "stack"
-    return params["strategies"].get(name, {}).get("group", "simple model")
+    "The group of a model; a stack is of one of its own unless its entry says otherwise, as is a simple model."
+    entry = entries_of(params).get(name, {})
+    return entry.get("group", "stack" if name in params["stacks"] else "simple model")
 
 # %% ../nbs/05_params.ipynb #about
 ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired") # keys that are not options of the reader

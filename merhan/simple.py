@@ -66,25 +66,32 @@ def given_sides(spec, fold, work) -> dict: # side to `Turns`
         spec = spec | dict(slots=slots, products=spec["products"] | dict(text=states))
     load = stored_sides(spec, fold, work)
     normalise = fitted_normalisation(slots, load)
-    return {side: normalise(load(side)) for side in ("train", "validation", "test")}
+    sides = {side: normalise(load(side)) for side in ("train", "validation", "test")}
+    return sides | {f"test_{way}": turns for way, turns in normalise.as_used(load("test")).items()}
 
 # %% ../nbs/53_simple.ipynb #simple-predictions
-def simple_predictions(fold, table, classes, sides, stack=1) -> dict: # name to predictions on the test side
+def simple_predictions(fold, table, classes, sides, stack=1) -> dict: # side to name to predictions
     """The simple models on one fold, whose turns are in `sides`:
-    audio alone, text alone, and late fusion, the normalised product of both."""
-    names = class_names(classes)
+    audio alone, text alone, and late fusion, the normalised product of both;
+    their predictions on every side that is a test side, however it is normalised."""
+    names, tests = class_names(classes), [side for side in sides if side.startswith("test")]
     label = {side: turns.label.numpy() for side, turns in sides.items()}
     def opinion(vectors, make, grid):
         model, _ = fit_choosing(make, grid, *((vectors[side], label[side]) for side in ("train", "validation")))
-        return in_columns(model.predict_proba(vectors["test"]), model.classes_, len(names))
+        answer = lambda side: in_columns(model.predict_proba(vectors[side]), model.classes_, len(names))
+        return {side: answer(side) for side in tests}
     heard = lambda turns: np.stack([audio_vector(frames, stack) for frames in turns.audio])
     read = lambda turns: np.stack([text_vector(states) for states in turns.text])
     audio = {side: heard(turns) for side, turns in sides.items()}
     text = {side: read(turns) for side, turns in sides.items()}
-    found = dict(audio_svm=opinion(audio, audio_svm, AUDIO_C), text_regression=opinion(text, text_regression, TEXT_C))
-    product = found["audio_svm"] * found["text_regression"]
-    found["late_fusion"] = product / product.sum(1, keepdims=True)
-    return {name: prediction_table(p, fold, table, names) for name, p in found.items()}
+    by_ear, by_eye = opinion(audio, audio_svm, AUDIO_C), opinion(text, text_regression, TEXT_C)
+    made = {}
+    for side in tests:
+        product = by_ear[side] * by_eye[side]
+        found = dict(audio_svm=by_ear[side], text_regression=by_eye[side],
+                     late_fusion=product / product.sum(1, keepdims=True))
+        made[side] = {name: prediction_table(p, fold, table, names) for name, p in found.items()}
+    return made
 
 def in_columns(p, present, classes):
     "Probabilities in the column of their class; a class absent from training gets almost zero."

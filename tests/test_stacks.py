@@ -23,7 +23,7 @@ def composed(small, resolved, scratch):
     gains = validated_gains(tables, first)
     strategies = read_strategies(small["params"])
     stack = Stack("all", "?", "ours", helped=("training", "fusion"))
-    return gains, members_of(stack, {}, strategies, gains, baseline_of(small["params"]))
+    return gains, members_of(stack, {}, strategies, baseline_of(small["params"]), gains)
 
 
 def turn_labels_around(monkeypatch, names):

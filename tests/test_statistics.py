@@ -157,7 +157,7 @@ def test_runs_are_paired_by_the_seeds_that_both_have():
 def test_a_group_without_a_family_is_an_error():
     params = dict(
         strategies={"new": dict(group="magic")},
-        stacks={},
+        stacks={}, averages={},
         verdicts=dict(families=dict(accuracy=["training"]), equivalence=["cost"]),
     )
     with pytest.raises(ValueError, match="new is of group 'magic'.*verdicts.families"):
