@@ -212,7 +212,8 @@ AVERAGES = "averages"           # of what several of these answer
 TABLES = ("predictions", "validation", "history", "as_used") # that a strategy or stack has; the last may be empty
 COSTS = Path("costs")           # what was measured, of every corpus and on every kind of machine
 COMPUTED = dict(                # tables that stages compute beside the grid: kind to folder in `work/<corpus>`
-    simple="simple/predictions", simple_as_used="simple/as_used", probes="probes", attention="probes/attention", inflation="inflation", pairings=".")
+    simple="simple/predictions", simple_as_used="simple/as_used",
+    probes="probes", attention="probes/attention", inflation="inflation", pairings=".")
 SELECTED = dict(                # of the strategy that `params.yaml` selects
     metrics=Path("metrics/selected.json"), confusion=Path("plots/confusion.csv"), curves=Path("plots/curves.csv"))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['SIMPLE', 'ROWS', 'HEADLINE', 'ALONE', 'NUMBERS', 'REFERENCES', 'HELD_OUT', 'DIVIDED', 'interval_text', 'headline',
-           'one_at_a_time', 'compared', 'simple_rows', 'finding', 'references', 'held_out', 'breakdown', 'pipeline_of',
-           'stage_name', 'reproduce', 'provenance', 'trained_on']
+           'one_at_a_time', 'family', 'compared', 'simple_rows', 'finding', 'references', 'held_out', 'breakdown',
+           'pipeline_of', 'stage_name', 'reproduce', 'provenance', 'trained_on']
 
 # %% ../nbs/61_papers.ipynb #imports
 from itertools import count
@@ -14,7 +14,7 @@ import pandas as pd
 
 from .layout import Place, digest
 from .metrics import METRICS
-from .params import DEMO
+from .params import DEMO, group_of
 
 # %% ../nbs/61_papers.ipynb #simple
 SIMPLE = dict(
@@ -46,6 +46,17 @@ ALONE = "UA, one turn at a time"
 def one_at_a_time(used) -> str: # `as_used` of a model's metrics, or None
     "UA where nothing of a speaker is known but the turn; a model that does not scale by speaker has no other."
     return interval_text(used["alone"]) if used else "the same"
+
+def family(params, metrics, group) -> pd.DataFrame: # rows: the baseline, then the group's models
+    "UA of a group's models, their difference from the baseline, and the verdict."
+    ua, members = "unweighted_accuracy", [name for name in metrics if group_of(params, name) == group]
+    rows = {ROWS["baseline"]: {"UA [%]": interval_text(metrics["baseline"][ua]), "difference": "", "verdict": ""}}
+    for name in members:
+        against = metrics[name]["against_baseline"][ua]
+        rows[name.replace("_", " ")] = {
+            "UA [%]": interval_text(metrics[name][ua]), "difference": interval_text(against),
+            "verdict": against["verdict"]}
+    return pd.DataFrame(rows).T
 
 def compared(difference) -> str:
     "How a score differs from another, in words that its interval supports."

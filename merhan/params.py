@@ -65,7 +65,8 @@ def check_entries(params, file):
 KEYS = {
     None: {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
-        "baseline", "strategies", "stacks", "averages", "simple", "verdicts", "inflation", "probes", "only", "corpus_files",
+        "baseline", "strategies", "stacks", "averages", "simple", "verdicts", "inflation", "probes", "only",
+        "corpus_files",
         "deltas", "leave_out"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},

@@ -119,7 +119,8 @@ def check_stack(name, members, groups, after, strategies, above):
         raise ValueError(
             f"stack {name!r} names {strange[0]!r}; there are strategies {sorted(strategies)} and groups "
             f"{sorted(known)}")
-    if after and not groups: raise ValueError(f"stack {name!r} chooses from no groups, so it cannot come `after` another")
+    if after and not groups: raise ValueError(
+        f"stack {name!r} chooses from no groups, so it cannot come `after` another")
     if after and after not in above:
         raise ValueError(f"stack {name!r} comes after {after!r}, which is no stack above it")
 

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NODES', 'WEIGHTS', 'SHARES', 'MASSES', 'SCALES', 'runs', 'spread', 'prior_variance', 'moderated', 'chance_of_larger',
            'critical_value', 't_statistics', 'many_to_one', 'detectable_t', 'flipped', 'paired', 'ua_interval',
-           'pooled_ua', 'verdict', 'shrunken', 'family_of', 'judged', 'among_alike', 'prior_of', 'tested_family',
-           'worded', 'cheaper', 'with_verdicts', 'as_json', 'compared_pair', 'within_sessions']
+           'ua_with_interval', 'pooled_ua', 'verdict', 'shrunken', 'family_of', 'judged', 'among_alike', 'prior_of',
+           'tested_family', 'worded', 'cheaper', 'with_verdicts', 'as_json', 'compared_pair', 'within_sessions']
 
 # %% ../nbs/51_verdicts.ipynb #imports
 import numpy as np
@@ -141,6 +141,11 @@ def ua_interval(table, reference, level=.95) -> dict: # difference, low, high, i
     less = lambda a, b: pooled_ua(a) - pooled_ua(b)
     value, low, high = jackknife([table, reference], less, level=level)
     return dict(difference=float(value), low=float(low), high=float(high))
+
+def ua_with_interval(table) -> dict: # mean, low, high, in percent
+    "UA of the pooled folds with its interval to new sessions."
+    value, low, high = jackknife([table], pooled_ua)
+    return dict(mean=float(value), low=float(max(low, 0)), high=float(min(high, 100)))
 
 def pooled_ua(table) -> float: # percent
     "UA of the pooled folds, averaged over seeds; equals `unweighted_accuracy` of `pooled`, but is quicker."
