@@ -235,7 +235,9 @@ def cards(corpus):
     from merhan.stages import run_stages
     place = Place(corpus)
     verdict = lambda content: content.get("against_baseline", {}).get("unweighted_accuracy", {}).get("verdict")
-    chosen = [name for name, content in place.metrics().items() if name == "baseline" or verdict(content) == "helps"]
+    trained = {*place.names("single"), *place.names("stacks")} # an average has no card: its members have
+    helpful = [name for name, content in place.metrics().items() if verdict(content) == "helps" and name in trained]
+    chosen = ["baseline", *helpful]
     for page in place.pages("cards"): page.unlink()
     calls = [("nbs/pipeline/data_card.ipynb", place.reports/"cards/data.ipynb", dict(corpus=corpus))]
     for name in chosen:
