@@ -235,9 +235,8 @@ def cards(corpus):
     from merhan.stages import run_stages
     place = Place(corpus)
     verdict = lambda content: content.get("against_baseline", {}).get("unweighted_accuracy", {}).get("verdict")
-    trained = {*place.names("single"), *place.names("stacks")} # an average has no card: its members have
-    helpful = [name for name, content in place.metrics().items() if verdict(content) == "helps" and name in trained]
-    chosen = ["baseline", *helpful]
+    helpful = [name for name, content in place.metrics().items() if verdict(content) == "helps"]
+    chosen = ["baseline", *filter(place.trained, helpful)] # an average has no card: its members have
     for page in place.pages("cards"): page.unlink()
     calls = [("nbs/pipeline/data_card.ipynb", place.reports/"cards/data.ipynb", dict(corpus=corpus))]
     for name in chosen:

@@ -9,7 +9,7 @@ __all__ = ['STILL_RISING', 'ENOUGH', 'MOST_GAIN', 'rise_of_run', 'convergence', 
 import numpy as np
 from scipy import stats
 
-from .verdicts import runs
+from .verdicts import runs, variance_within
 
 # %% ../nbs/57_convergence.ipynb #rise-of-run
 STILL_RISING = 2. # points of validation UA between the last two fifths of a run
@@ -45,7 +45,7 @@ def gain_of(validation, reference) -> dict: # difference, low, high (95 %), uppe
     apart = ours[shared] - theirs[shared]
     mean, freedom = float(apart.mean(axis=None)), apart.shape[0] * (apart.shape[1] - 1)
     if not freedom: return dict(difference=mean, low=-np.inf, high=np.inf, upper=np.inf, runs=apart.size)
-    error = float(np.sqrt(apart.var(axis=1, ddof=1).mean() / apart.size))
+    error = float(np.sqrt(variance_within(apart) / apart.size))
     reach, upper = stats.t.ppf(.975, freedom) * error, stats.t.ppf(.95, freedom) * error
     return dict(difference=mean, low=mean - reach, high=mean + reach, upper=mean + upper, runs=apart.size)
 
