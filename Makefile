@@ -1,4 +1,4 @@
-# make first-look · make repro · make check · make test · make test-all · make export · make lessons · make costs · make lab · make site
+# make first-look · make repro · make verdicts · make check · make test · make test-all · make export · make lessons · make costs · make lab · make site
 SHELL := /bin/bash
 QUICK := $(addprefix tests/test_,export.py layers.py reading.py params.py padding.py specification.py)
 PYTHON ?= python3.11
@@ -9,7 +9,7 @@ export MKL_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 export NUMBA_NUM_THREADS := 1
 .DEFAULT_GOAL := help
-.PHONY: help install data first-look costs repro check test test-all export lessons lab site pdf readme corpus lock clean
+.PHONY: help install data first-look costs repro verdicts check test test-all export lessons lab site pdf readme corpus lock clean
 
 help:            ## show what can be made
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/ — /'
@@ -36,6 +36,10 @@ repro: data      ## regenerate every result, then render the papers (the whole g
 	dvc repro
 	merhan site
 	-merhan confirm
+
+verdicts: data   ## scores, intervals and verdicts anew from the stored predictions of every run: nothing is trained
+	dvc pull --quiet --allow-missing dvc.yaml
+	dvc repro --single-item --force evaluate simulation ablation report
 
 export: install  ## notebooks to merhan/ and pipelines/
 	nbdev_export

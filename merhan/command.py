@@ -384,7 +384,7 @@ def predict_command(recording, text, corpus, strategy, attention):
     "Print class probabilities of a recording; save the attention figure where asked."
     from merhan.evaluation import frame_seconds
     from merhan.params import caveat_of
-    from merhan.predict import load_trained, not_read, plot_attention, predict
+    from merhan.predict import known_of_speaker, load_trained, not_read, plot_attention, predict
     from merhan.trained import token_words
     if any("\ud800" <= character <= "\udfff" for character in text): raise ValueError(
         "the words given with --text are in an encoding that this terminal does not use; give them in UTF-8")
@@ -392,7 +392,8 @@ def predict_command(recording, text, corpus, strategy, attention):
     with warnings.catch_warnings(record=True) as noted:
         warnings.simplefilter("always")
         probability, maps = predict(recording, text, models)
-    notes = [str(each.message) for each in noted if each.category is UserWarning] + not_read(models, text)
+    notes = [str(each.message) for each in noted if each.category is UserWarning]
+    notes += not_read(models, text) + known_of_speaker(models)
     for note in notes: print(f"note: {note}", file=sys.stderr)
     for emotion, p in probability.sort_values(ascending=False).items():
         print(f"{emotion:<5} {p:6.1%}  {'█' * round(40 * p)}")

@@ -25,9 +25,10 @@ class Stage:
     name:str
     does:str              # one line, for `dvc stage list`
     reads:tuple=()        # paths that it depends on, besides its notebook and its pin
-    makes:tuple=()        # paths that go to DVC's cache
+    makes:tuple=()        # paths that go to DVC's cache, and with `dvc push` to the data store
+    local:tuple=()        # paths that go to DVC's cache only: they are large, and can be computed again
     writes:tuple=()       # paths that are committed to git
-    keeps:tuple=()        # paths in DVC's cache that survive a rerun of the stage
+    keeps:tuple=()        # local paths that survive a rerun of the stage
     uses:tuple=()         # parameters whose digest its pin holds
     notebooks:tuple=None  # None: the one with the stage's name
     command:str=None      # None: `merhan run <name>`
@@ -48,7 +49,7 @@ def training(branch) -> dict:
     "What a stage that trains reads and makes, one strategy or stack at a time."
     tables = [f"W/{branch}/{what}/KEY.parquet" for what in TABLES]
     return dict(
-        reads=(f"C/{branch}/KEY.yaml", SPLITS), makes=(*tables, f"W/{branch}/weights/KEY"),
+        reads=(f"C/{branch}/KEY.yaml", SPLITS), makes=tuple(tables), local=(f"W/{branch}/weights/KEY",),
         writes=("R/train/KEY.ipynb",), notebooks=(), command="merhan run train --strategy KEY")
 
 STAGES = (
@@ -82,6 +83,9 @@ STAGES = (
           reads=("costs/CORPUS.json", TURNS, SPLITS, *PREDICTIONS, *CHECKS, *AS_USED, "W/averages", "W/simple",
                  *CONFIGS),
           writes=("M", "metrics/CORPUS.csv", "R/evaluate.ipynb")),
+    Stage("release", "the weights that travel with the repository: one run a fold of the baseline and of the best stack",
+          when="stacks", uses=("stacks",), reads=(SPLITS, *CONFIGS, "W/stacks/validation", *WEIGHTS),
+          makes=("W/released",), writes=("R/release.ipynb",)),
     Stage("pages", "every strategy and every stack as a page",
           uses=("corpus", "strategies", "stacks"), notebooks=("page", "page_left_out"), command="merhan pages",
           reads=(SPLITS, "W/adaptation.csv", *CONFIGS, "M", "W/single", "W/stacks"), writes=("R/strategies",)),
@@ -114,7 +118,7 @@ STAGES = (
     Stage("probe", "trained models with something taken from them",
           when="many", uses=("probes", "strategies", "stacks"),
           reads=(TURNS, SPLITS, *CONFIGS, *PREDICTIONS, *WEIGHTS, "W/features", "W/stacks/features"),
-          makes=("W/probes",), writes=("R/probe.ipynb",)),
+          local=("W/probes",), writes=("R/probe.ipynb",)),
     Stage("attention", "the paper on what models use and attend to",
           paper=4, when="many", uses=("corpus", "protocol", "probes"),
           reads=("DATA", TURNS, SPLITS, *CONFIGS, "W/probes", "W/single/weights/baseline", "W/features"),
@@ -184,7 +188,9 @@ def dvc_stage(stage, params) -> dict:
     if stage.name == "pins": made["params"] = watched_params(corpus)
     if "${strategy}" in command: made["params"] = ["strategy"]
     made["deps"] = [at(path) for path in dict.fromkeys(reads)]
-    outs = [at(path) for path in stage.makes] + [{at(path): dict(persist=True)} for path in stage.keeps]
+    outs = [at(path) for path in stage.makes]
+    outs += [{at(path): dict(push=False)} for path in stage.local]
+    outs += [{at(path): dict(persist=True, push=False)} for path in stage.keeps]
     outs += [{at(path): dict(cache=False)} for path in stage.writes if path != "metrics/selected.json"]
     if "metrics/selected.json" in stage.writes: made["metrics"] = [{"metrics/selected.json": dict(cache=False)}]
     made["outs"] = outs

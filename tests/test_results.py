@@ -8,7 +8,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, Clone
 
 RESULTS = (
     "metrics/demo/*.json",
@@ -101,6 +101,22 @@ def test_predictions_keep_the_contract(clone):
     assert set(stack["folds"]) == set("12345") and all(
         set(f["members"]) <= {"gated_fusion"} for f in stack["folds"].values()
     )
+
+
+def test_verdicts_come_from_stored_predictions(clone, tmp_path):
+    "Who clones the repository with its data store computes every score anew, without features, weights or training."
+    clone.run("dvc", "push", "-q")
+    clone.run("git", "clone", "-q", ".", tmp_path / "fresh")
+    shutil.copytree(clone.folder / ".dvcstore", tmp_path / "fresh/.dvcstore", dirs_exist_ok=True)
+    fresh = Clone(tmp_path / "fresh")
+    fresh.run("dvc", "pull", "-q", "--allow-missing", "dvc.yaml")
+    assert not (fresh.folder / "work/demo/features").exists()
+    assert not (fresh.folder / "work/demo/single/weights/baseline").exists()
+    assert len(list((fresh.folder / "work/demo/released/baseline").glob("*.safetensors"))) == 5
+    fresh.run("rm", "-r", "metrics/demo", "metrics/demo.csv")
+    fresh.repro("--single-item", "--force", "evaluate")
+    assert fresh.contents("metrics/demo/*", "metrics/demo.csv") == clone.contents("metrics/demo/*", "metrics/demo.csv")
+    assert fresh.repro("--allow-missing", "--dry") == []
 
 
 def test_predict_and_site(clone):
