@@ -59,10 +59,11 @@ def plot_ratings(turns):
 
 # %% ../nbs/60_figures.ipynb #plot-confusion
 def plot_confusion(table, axis):
-    "Confusion matrix, each row in percent of its label."
-    sns.heatmap(
-        confusion(table), annot=True, fmt=".0f", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True,
-        ax=axis)
+    "Confusion matrix: each row in percent of its label, and in brackets the number of turns, a mean over seeds."
+    share = confusion(table)
+    turns = pd.crosstab(table.label, table.predicted).reindex_like(share).fillna(0) / table.seed.nunique()
+    texts = share.map("{:.0f}".format) + turns.map("\n({:.0f})".format)
+    sns.heatmap(share, annot=texts, fmt="", vmin=0, vmax=100, cmap="Blues", cbar=False, square=True, ax=axis)
     axis.set(xlabel="predicted", ylabel="label")
 
 def plot_calibration(table, axis, bins=15, null=False):

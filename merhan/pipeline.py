@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from .layout import TABLES, Place, digest, read_yaml, written
+from .layout import BIBLIOGRAPHY, LOOKS, TABLES, Place, digest, read_yaml, written
 from .params import DEMO, known_corpora, params_path, read_params
 
 # %% ../nbs/42_pipeline.ipynb #stage
@@ -83,7 +83,7 @@ STAGES = (
           reads=("costs/CORPUS.json", TURNS, SPLITS, *PREDICTIONS, *CHECKS, *AS_USED, "W/averages", "W/simple",
                  *CONFIGS),
           writes=("M", "metrics/CORPUS.csv", "R/evaluate.ipynb")),
-    Stage("release", "the weights that travel with the repository: one run a fold of the baseline and of the best stack",
+    Stage("release", "the weights that travel with the repository: a run a fold of the baseline and of the best stack",
           when="stacks", uses=("stacks",), reads=(SPLITS, *CONFIGS, "W/stacks/validation", *WEIGHTS),
           makes=("W/released",), writes=("R/release.ipynb",)),
     Stage("pages", "every strategy and every stack as a page",
@@ -94,13 +94,14 @@ STAGES = (
           reads=("M", *PREDICTIONS, "W/single/history", "W/stacks/history", "W/simple/predictions"),
           writes=("metrics/selected.json", "plots/confusion.csv", "plots/curves.csv")),
     Stage("tried", "every configuration that was looked at before this one was chosen",
-          when="tried", reads=("T/tried.csv",), writes=("R/tried.ipynb",)),
+          when="tried", reads=("T/tried.csv", str(LOOKS)), writes=("R/tried.ipynb",)),
     Stage("model", "the architecture block by block, with the maps of a trained model",
           paper=12, reads=(TURNS, SPLITS, "C/single/baseline.yaml", "W/single/weights/baseline"),
           writes=("R/model.ipynb",)),
     Stage("report", "the paper on the baseline",
           paper=1, uses=("corpus", "protocol", "simple", "stacks"),
-          reads=(TURNS, SPLITS, "M", *PREDICTIONS, "W/simple/predictions", *CONFIGS), writes=("R/report.ipynb",)),
+          reads=(TURNS, SPLITS, "M", *PREDICTIONS, "W/simple/predictions", *CONFIGS, str(LOOKS)),
+          writes=("R/report.ipynb",)),
     Stage("simulation", "the verdicts tried on made-up grids",
           paper=6, when="resplit", uses=("corpus", "strategies", "stacks", "verdicts"),
           reads=(SPLITS, "C/single", "W/single/predictions"), writes=("R/simulation.ipynb",)),
@@ -183,6 +184,7 @@ def dvc_stage(stage, params) -> dict:
     reads = [path for path in reads if applies_to(path, params)]
     reads = [source for path in reads for source in (sources_of(params) if path == "DATA" else [path])]
     if stage.name == "prepare": reads += sources_of(params) + adaptation_of(params)
+    if stage.paper or stage.name == "cards": reads.append(str(BIBLIOGRAPHY)) # they cite
     command = stage.command or f"merhan run {stage.name}"
     made = dict(desc=stage.does, cmd=at(f"{command} --corpus {corpus}"))
     if stage.name == "pins": made["params"] = watched_params(corpus)

@@ -131,7 +131,7 @@ def test_predict_and_site(clone):
     assert len(pages) > 8
     for page in pages:
         text = page.read_text()
-        assert "<script" not in text and not re.search(r'(src|href)="https?://', text), page.name
+        assert "<script" not in text and not re.search(r'src="https?://|<link[^>]+href="https?://', text), page.name
         for target in re.findall(r'href="([^"#:]+\.html)"', text):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
     (clone.folder / "attention.svg").unlink()
