@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'CUES', 'IN_VOICE', 'TRACKS', 'shuffled', 'silent', 'exchanged', 'attending_to_padding', 'unchanged',
-           'probed', 'probe_strategy', 'read_cues', 'received', 'over_frames', 'rank_correlation', 'emotive_tokens',
-           'is_word', 'favour', 'stretched', 'crossed', 'exchanged_sums', 'maps_of', 'voice_statistics',
-           'word_statistics', 'attention_table', 'against_null', 'pairing', 'paired_trial', 'paired_trials']
+           'probed', 'probe_strategy', 'read_cues', 'ceilings', 'received', 'over_frames', 'rank_correlation',
+           'emotive_tokens', 'is_word', 'favour', 'stretched', 'crossed', 'exchanged_sums', 'maps_of',
+           'voice_statistics', 'word_statistics', 'attention_table', 'against_null', 'pairing', 'paired_trial',
+           'paired_trials']
 
 # %% ../nbs/54_probes.ipynb #imports
 from dataclasses import replace
@@ -93,6 +94,19 @@ def read_cues(root) -> pd.Series: # utterance to cue; empty where a corpus does 
     path = Path(root)/"cues.csv"
     if not path.is_file(): return pd.Series(dtype=str)
     return pd.read_csv(path).set_index("utterance").cue.map(CUES).dropna()
+
+# %% ../nbs/54_probes.ipynb #ceilings
+def ceilings(turns, root) -> pd.Series: # by what is perceived: UA [%]; empty where a corpus does not say
+    "The highest UA of a rule from the planted emotion of the voice, of the words, or of both, to a label."
+    path = Path(root)/"cues.csv"
+    if not path.is_file(): return pd.Series(dtype=float)
+    planted = pd.read_csv(path).set_index("utterance").loc[turns.utterance]
+    heard, read = planted.voice.to_numpy(), planted.words.to_numpy()
+    best = {}
+    for name, perceived in dict(voice=heard, words=read, both=heard + "/" + read).items():
+        share = pd.crosstab(turns.emotion.to_numpy(), perceived, normalize="index")
+        best[name] = 100 * share.max().sum() / len(share)
+    return pd.Series(best)
 
 # %% ../nbs/54_probes.ipynb #in-voice
 IN_VOICE = ("local, audio", "text asks audio", "global, audio") # maps over frames; the others are over tokens
