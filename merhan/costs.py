@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['LONG', 'SIXTEEN', 'FULL', 'MERGED', 'WAYS', 'measured_trial', 'timed', 'tensor_mb', 'way_of', 'measured_steps',
-           'in_fresh_process', 'interleaved', 'with_ratios', 'summary', 'write_costs', 'measured_rounds',
+           'in_fresh_process', 'interleaved', 'with_ratios', 'summary', 'write_costs', 'processor', 'measured_rounds',
            'random_encoder', 'write_gpu_costs']
 
 # %% ../nbs/71_costs.ipynb #imports
-import json, os, tempfile, time
+import json, os, platform, tempfile, time
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from multiprocessing import get_context
@@ -189,7 +189,15 @@ def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
     for name, cost in found.items():
         cost["train_seconds"] = round(cost["seconds_per_epoch"] * epochs[name], 3)
         if name in at_length: cost["at_length"] = at_length[name]
+    found["baseline"]["machine"] = processor()
     write_json(dict(sorted(found.items())), Place(corpus).costs_file)
+
+def processor() -> str:
+    "What this machine computes with."
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 def measured_rounds(rounds, what, measure) -> list:
     "Rounds of names with the measurement of each, taken one after another in this order."
