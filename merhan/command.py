@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'CORPUS', 'STRATEGY', 'EXECUTING', 'FULL', 'ADVICE', 'PACKAGES', 'STAGE', 'ATTEMPT', 'WHY', 'SEEDS',
            'argument', 'command', 'parser', 'in_words', 'main', 'check_packages', 'check_machine', 'check_audio',
-           'check_text_encoder', 'check_corpus', 'check', 'convert', 'run', 'execution', 'pins', 'pages', 'cards',
-           'selected', 'pipelines', 'mend', 'lessons', 'requirements', 'licences', 'readme', 'site', 'pdf',
+           'check_text_encoder', 'check_corpus', 'check', 'convert', 'run', 'execution', 'pins', 'joint_pins', 'pages',
+           'cards', 'selected', 'pipelines', 'mend', 'lessons', 'requirements', 'licences', 'readme', 'site', 'pdf',
            'estimate_command', 'rehearse_command', 'costs', 'try_command', 'predict_command', 'compare', 'confirm']
 
 # %% ../nbs/74_command.ipynb #imports
@@ -18,7 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from .environment import check_python, settle, surround
-from .layout import BRANCHES, COSTS, SELECTED, Place, remove, write_csv, write_json, write_pin
+from .layout import BRANCHES, COSTS, SELECTED, Place, digest, remove, write_csv, write_json, write_pin
 from .progress import end_with_dvc
 
 # %% ../nbs/74_command.ipynb #commands
@@ -200,8 +200,9 @@ def pins(corpus):
     import torch
     from merhan.params import params_path, read_params
     from merhan.pins import stage_pin
-    from merhan.pipeline import adaptation_of, params_digest, sources_of
+    from merhan.pipeline import JOINT, adaptation_of, params_digest, sources_of
     from merhan.resolve import check_all, needed_products
+    if corpus == JOINT: return joint_pins()
     params = read_params(corpus)
     absent = [path for path in sources_of(params) + adaptation_of(params) if not Path(path).exists()]
     if absent: raise ValueError(
@@ -212,6 +213,17 @@ def pins(corpus):
     for notebook in sorted(Path("nbs/pipeline").glob("*.ipynb")):
         lines = [stage_pin(notebook), params_digest(params, notebook.stem), *more.get(notebook.stem, [])]
         write_pin(corpus, notebook.stem, lines)
+
+def joint_pins():
+    "Write the pins of the stages that join corpora."
+    from merhan.params import DEMO, entries_of, group_of, read_params
+    from merhan.pins import stage_pin
+    from merhan.pipeline import JOINT, JOINT_NOTEBOOKS
+    params = read_params(DEMO)
+    groups = {name: group_of(params, name) for name in entries_of(params)}
+    for notebook in JOINT_NOTEBOOKS:
+        lines = [stage_pin(Path(f"nbs/pipeline/{notebook}.ipynb")), digest([params[JOINT], params["verdicts"], groups])]
+        write_pin(JOINT, notebook, lines)
 
 @command("execute the page of every strategy", CORPUS)
 def pages(corpus):
@@ -262,16 +274,17 @@ def selected(corpus, strategy):
 @command("write the pipeline of every corpus, and prune their locks")
 def pipelines():
     "Write dvc.yaml and pipelines/<corpus>/dvc.yaml from the table of stages."
-    from merhan.pipeline import write_pipelines
+    from merhan.pipeline import write_joint, write_pipelines
     write_pipelines()
+    write_joint()
 
 @command("mend what a kill left behind: lock files that were cut, files that are not whole")
 def mend():
     "Mend locks that DVC cannot read, and remove what no process finished writing; nothing may be running meanwhile."
     from merhan.params import known_corpora
-    from merhan.pipeline import NOTES, mend_lock, mend_notes, pipeline_file
+    from merhan.pipeline import JOINT, NOTES, mend_lock, mend_notes, pipeline_file
     if mend_notes(): print(f"{NOTES} could not be read, and is removed")
-    for lock in (pipeline_file(corpus).with_suffix(".lock") for corpus in known_corpora()):
+    for lock in (pipeline_file(corpus).with_suffix(".lock") for corpus in [*known_corpora(), JOINT]):
         damaged = mend_lock(lock)
         if damaged: print(f"{lock} was damaged; these stages will run again, from what is kept: {', '.join(damaged)}")
     for folder in ("work", "metrics", "configs", "reports", "scratch"):

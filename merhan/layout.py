@@ -216,7 +216,7 @@ LOOKS = Path("nbs/pipeline/looks.csv") # when scores on test sides became known,
 BIBLIOGRAPHY = Path("nbs/pipeline/references.bib") # the works that pages cite
 COMPUTED = dict(                # tables that stages compute beside the grid: kind to folder in `work/<corpus>`
     simple="simple/predictions", simple_as_used="simple/as_used",
-    probes="probes", attention="probes/attention", inflation="inflation", pairings=".")
+    probes="probes", attention="probes/attention", inflation="inflation", pairings=".", crossed="crossed")
 SELECTED = dict(                # of the strategy that `params.yaml` selects
     metrics=Path("metrics/selected.json"), confusion=Path("plots/confusion.csv"), curves=Path("plots/curves.csv"))
 

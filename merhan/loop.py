@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CHECKPOINT_SECONDS', 'CHECKSUM', 'forward', 'probabilities', 'validate', 'one_epoch', 'every_epoch', 'by_epoch',
            'state_of', 'restore', 'save_checkpoint', 'load_checkpoint', 'weights_sha256', 'tuned_weight_decay',
-           'head_importance', 'heads_that_stay', 'prune_then_tune']
+           'head_importance', 'heads_that_stay', 'prune_then_tune', 'continued', 'take_what_fits']
 
 # %% ../nbs/33_loop.ipynb #imports
 import copy, hashlib, io, math, time, warnings
@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from accelerate.utils import set_seed
+from safetensors.torch import load_file
 
 from .attention import attention_heads, prune_heads
 from .augment import augmented
@@ -209,3 +210,23 @@ def prune_then_tune(
             run.announce("after_epoch")
         run.choice.after_fit(run)
     return fit
+
+# %% ../nbs/33_loop.ipynb #continued
+@loop
+def continued(
+    weights:str,   # a `.safetensors` file of the network to begin with
+    epochs:int=50, # at most
+):
+    "The epochs of a network that begins with the weights of another one (Pan and Yang 2010)."
+    def fit(run):
+        if run.epoch == 0: take_what_fits(run.network, load_file(weights))
+        every_epoch(run, epochs)
+    return fit
+
+def take_what_fits(network, state) -> list: # of names
+    "Copy the tensors of `state` whose name and shape the network has."
+    own = network.state_dict()
+    fitting = [name for name, tensor in state.items() if name in own and own[name].shape == tensor.shape]
+    if not fitting: raise ValueError("nothing of these weights fits into the network: it has other names or sizes")
+    network.load_state_dict({name: state[name] for name in fitting}, strict=False)
+    return fitting

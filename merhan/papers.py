@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SIMPLE', 'ROWS', 'HEADLINE', 'ALONE', 'NUMBERS', 'HELD_OUT', 'DIVIDED', 'interval_text', 'headline', 'one_at_a_time',
            'family', 'compared', 'simple_rows', 'census', 'census_text', 'finding', 'references', 'cited', 'authors',
-           'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name', 'reproduce', 'provenance', 'trained_on']
+           'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name', 'reproduce', 'provenance', 'trained_on',
+           'joint_provenance']
 
 # %% ../nbs/61_papers.ipynb #imports
 from itertools import count
@@ -194,3 +195,15 @@ def trained_on(place, models) -> dict: # rows of provenance
         "trials": f"{len(trials)} trials of {strategies}, together `{digest(trials)}`",
         "libraries": ", ".join(f"{library} {version}" for library, version in base["versions"].items()),
     }
+
+# %% ../nbs/61_papers.ipynb #joint-provenance
+def joint_provenance(page, corpora) -> str: # markdown
+    "The provenance of a page that joins several corpora."
+    rows = {"code of this page": f"`{Place(page).pin(page)}`"}
+    for corpus in corpora:
+        place = Place(corpus)
+        base = place.configuration("baseline")["trial"]
+        rows[f"*{corpus}*"] = (
+            f"splits `{place.folds_digest()}`, labels `{base['labels']}`, baseline `{digest(base['slots'])}`, "
+            f"code of its trials `{base['pin']}`")
+    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())

@@ -67,7 +67,7 @@ KEYS = {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
         "baseline", "strategies", "stacks", "averages", "simple", "verdicts", "inflation", "probes", "only",
         "corpus_files",
-        "deltas", "leave_out"},
+        "deltas", "leave_out", "transfer"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
@@ -77,7 +77,7 @@ KEYS = {
     "probes": {"models", "pairings"},
 }
 DEMO = "demo" # the bundled corpus
-LISTS = ("simple", "only", "corpus_files")
+LISTS = ("simple", "only", "corpus_files", "transfer")
 MAPPINGS = (
     "corpus", "adaptation", "protocol", "arithmetic", "parallel", "baseline", "strategies", "stacks", "averages",
     "verdicts", "inflation", "probes", "deltas", "leave_out")

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'PREDICTIONS', 'CHECKS', 'WEIGHTS', 'SPLITS', 'TURNS', 'AS_USED', 'STAGES', 'WATCHED', 'HEAD', 'PLOTS',
-           'STAGE_OF_LOCK', 'NOTES', 'Stage', 'training', 'papers', 'params_digest', 'stages_of', 'dvc_stage',
-           'located', 'applies_to', 'sources_of', 'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file',
-           'write_pipelines', 'whole_stages', 'mend_lock', 'mend_notes', 'expected_stages', 'dead_stages', 'prune_lock']
+           'JOINT', 'JOINT_NOTEBOOKS', 'STAGE_OF_LOCK', 'NOTES', 'Stage', 'training', 'papers', 'params_digest',
+           'stages_of', 'dvc_stage', 'located', 'applies_to', 'sources_of', 'adaptation_of', 'watched_params',
+           'pipeline_text', 'pipeline_file', 'write_pipelines', 'joint_text', 'write_joint', 'whole_stages',
+           'mend_lock', 'mend_notes', 'expected_stages', 'dead_stages', 'prune_lock']
 
 # %% ../nbs/42_pipeline.ipynb #imports
 import json, re
@@ -277,6 +278,41 @@ def write_pipelines():
     for corpus in known_corpora():
         with written(pipeline_file(corpus)) as partial: partial.write_text(pipeline_text(corpus), "utf-8")
         prune_lock(corpus)
+
+# %% ../nbs/42_pipeline.ipynb #joint
+JOINT = "transfer"              # the pipeline, its place, its parameter and its paper
+JOINT_NOTEBOOKS = ("crossed", JOINT)
+
+def joint_text(corpora) -> str:
+    "The content of the `dvc.yaml` that joins corpora."
+    place, all_params = Place(JOINT), [read_params(corpus) for corpus in corpora]
+    each = lambda *paths: [located(path, params, None) for params in all_params for path in paths]
+    recordings = [path for params in all_params for path in sources_of(params)]
+    own = lambda notebook: [f"nbs/pipeline/{notebook}.ipynb", str(place.work/"pins"/notebook)]
+    kept = lambda path: {str(path): dict(cache=False)}
+    stages = dict(
+        pins=dict(
+            desc="hashes over the code of both stages, and over which corpora are joined",
+            cmd=f"merhan pins --corpus {JOINT}", params=[JOINT], deps=["merhan", "nbs/pipeline"],
+            outs=[str(place.work/"pins")]),
+        crossed=dict(
+            desc="models of one corpus on the turns of another, and networks that begin with other weights",
+            cmd=f"merhan run crossed --corpus {JOINT}",
+            deps=[*own("crossed"), *each(TURNS, SPLITS, "W/released", "C/single/baseline.yaml"), *recordings],
+            outs=[str(place.work/"crossed"), kept(place.reports/"crossed.ipynb")]),
+        transfer=dict(
+            desc="the paper on what transfers", cmd=f"merhan run {JOINT} --corpus {JOINT}",
+            deps=[*own(JOINT), str(BIBLIOGRAPHY), str(place.work/"crossed"),
+                  *each(TURNS, SPLITS, "M", "C/single/baseline.yaml", "W/single/predictions/baseline.parquet")],
+            outs=[kept(place.reports/f"{JOINT}.ipynb"), kept(f"metrics/{JOINT}.csv")]))
+    for stage in stages.values(): stage["wdir"] = "../.."
+    return HEAD + yaml.safe_dump(dict(stages=stages), sort_keys=False, width=200)
+
+def write_joint():
+    "Write the pipeline that joins corpora, if the parameters name any."
+    joined = read_params(DEMO).get(JOINT)
+    if not joined: return
+    with written(Place(JOINT).pipeline/"dvc.yaml") as partial: partial.write_text(joint_text(joined), "utf-8")
 
 # %% ../nbs/42_pipeline.ipynb #stage-of-lock
 STAGE_OF_LOCK = re.compile(r"^  (?P<name>[\w@]+):\n", re.M)

@@ -35,7 +35,9 @@ def differences_of(corpus) -> pd.DataFrame: # index: model; columns: group, diff
 
 def joined(tables:dict) -> pd.DataFrame: # columns: corpus and what
     "The tables of several corpora side by side, of the models that all of them have."
-    shared = [name for name in next(iter(tables.values())).index if all(name in t.index for t in tables.values())]
+    first, *others = tables.values()
+    shared = first.index
+    for other in others: shared = shared[shared.isin(other.index)]
     return pd.concat({corpus: table.loc[shared] for corpus, table in tables.items()}, axis=1)
 
 # %% ../nbs/595_transfer.ipynb #between

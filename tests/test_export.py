@@ -55,9 +55,10 @@ def test_stages_define_nothing():
 
 
 def test_pipelines_are_what_the_table_says():
-    from merhan.params import known_corpora
-    from merhan.pipeline import dead_stages, pipeline_file, pipeline_text
+    from merhan.params import DEMO, known_corpora, read_params
+    from merhan.pipeline import JOINT, dead_stages, joint_text, pipeline_file, pipeline_text
 
+    assert pipeline_file(JOINT).read_text() == joint_text(read_params(DEMO)[JOINT]), "pipelines/transfer: make export"
     for corpus in known_corpora():
         assert pipeline_file(corpus).read_text() == pipeline_text(corpus), f"{pipeline_file(corpus)}: make export"
         assert not dead_stages(corpus), f"the lock of {corpus} keeps stages that are gone: make export"

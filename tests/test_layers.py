@@ -13,7 +13,8 @@ for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")):
     exported = re.search(r"default_exp (\w+)", path.read_text())
     if exported:
         ORDER[exported[1]] = path.name
-BUILDING = {"train", "features", "resolve", "select", "simple", "leaks", "probe", "pairings"}  # stages that compute
+# stages that compute
+BUILDING = {"train", "features", "resolve", "select", "simple", "leaks", "probe", "pairings", "crossed"}
 LOOKING = {"model", "architecture", "attention", "report"}  # papers that open a network or describe its components
 STAGES = sorted(p.stem for p in (ROOT / "nbs/pipeline").glob("*.ipynb"))
 
