@@ -28,7 +28,7 @@ from .grid import arithmetic_here
 from .iemocap import iemocap
 from .loop import forward
 from .params import check_names, read_machine, read_params
-from .products import Product, hashed_sources, made_together, write_products
+from .products import Product, hashed_sources, made_together, source_of, write_products
 from .progress import progress
 from .rehearsal import RANDOM, memory_used, planned_turns, with_random_weights, write_made_up
 from .resolve import named_in, products_of, why_left_out, with_states
@@ -62,11 +62,14 @@ def known_turns(params, count, folder) -> tuple: # all turns; a handful, with re
 def feature_cost(needed, few, table, folder) -> dict: # hours of processor time and of speech; disk, memory; products
     "What the products of all turns will take, from those of a few."
     torch.set_num_threads(1) # as in each of the processes that compute features
+    few = few.assign(heard=few.text) # recognition is a stage of its own
     seconds, bytes_a_second = 0., 0.
     for together in progress(made_together(needed), len(made_together(needed)), "features of a handful", "pass"):
         parts = {name: needed[name] for name in together}
-        slot = next(iter(parts.values()))[0]
-        make = lambda rows, place: write_products(parts, rows, Path(folder)/place, {slot: hashed_sources(slot, rows)})
+        slot, spec, _ = next(iter(parts.values()))
+        column = source_of(slot, spec)
+        hashed = lambda rows: {column: hashed_sources(column, rows)}
+        make = lambda rows, place: write_products(parts, rows, Path(folder)/place, hashed(rows))
         make(few.iloc[[0]], "first")
         started = time.process_time()
         cards = make(few, "features")

@@ -250,6 +250,13 @@ class Place:
         "One row per utterance, as the preparation wrote them."
         return pd.read_parquet(self.work/"utterances.parquet")
 
+    def sources(self) -> pd.DataFrame:
+        "The utterances with all that features are made from: with the words as they were heard, where these are known."
+        turns, path = self.utterances(), self.work/"heard.csv"
+        if not path.is_file(): return turns
+        words = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+        return turns.merge(words[["utterance", "heard"]], on="utterance", validate="one_to_one")
+
     def set_aside(self) -> pd.DataFrame: # what could not be used, and why
         "What the preparation set aside."
         return pd.read_csv(self.work/"set_aside.csv", keep_default_na=False, encoding="utf-8")

@@ -168,7 +168,8 @@ def group_of(params, name) -> str:
     return entry.get("group", "stack" if name in params["stacks"] else "simple model")
 
 # %% ../nbs/05_params.ipynb #about
-ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired") # keys that are not options of the reader
+# keys that are not options of the reader
+ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired", "spoken")
 
 def caveat_of(corpus) -> str:
     "What one has to know before believing a figure on this corpus."

@@ -13,6 +13,8 @@ import torch
 from .features import load_wave
 from .layout import Place, digest
 from .loop import probabilities
+from .products import source_of
+from .recognition import recognised
 from .slots import SLOTS
 from .trained import Trained
 
@@ -29,17 +31,20 @@ def load_trained(corpus="demo", strategy="baseline") -> list: # of `Trained`, on
 
 def predict(
     recording,    # anything soundfile or FFmpeg reads
-    sentence:str, # what is said in it
+    sentence:str, # what is said in it; models that read what a recogniser hears do without
     models,       # of `load_trained`
 ) -> tuple[pd.Series, dict]: # probability of each class; attention maps of the first model
     "Class probabilities of a recording, averaged over models."
-    if "text" in models[0].modalities and not sentence.strip():
+    sources = lambda model: [source_of(slot, model.slots[slot]) for slot in model.inputs]
+    needed = {source for model in models for source in sources(model)}
+    if "text" in needed and not sentence.strip():
         raise ValueError("MER-HAN hears and reads: give the words of the recording with --text")
-    raw, inputs = dict(features=load_wave(recording), text=sentence), {}
+    raw, inputs = dict(audio=load_wave(recording), text=sentence), {}
+    if "heard" in needed: raw["heard"] = recognised(raw["audio"])
     def input_of(slot, model):
         "Make each kind of input once; the models of a stack may need different kinds."
-        key = digest([slot, model.slots[slot]])
-        if key not in inputs: inputs[key] = SLOTS[slot].build(model.slots[slot])(raw[slot])
+        key, source = digest([slot, model.slots[slot]]), source_of(slot, model.slots[slot])
+        if key not in inputs: inputs[key] = SLOTS[slot].build(model.slots[slot])(raw.get(source, ""))
         return inputs[key]
     answers = [model(input_of("features", model), input_of("text", model)) for model in models]
     probability = torch.stack([probabilities(logits)[0] for logits, _ in answers]).mean(0)

@@ -17,7 +17,7 @@ import torch
 from .data import Turns
 from .layout import digest
 from .pins import pin, stage_pin
-from .products import product_name, weights_digest
+from .products import product_name, source_of, weights_digest
 from .slots import SLOTS, class_of, compose
 from .strategies import Strategy, baseline_of, read_stacks, read_strategies
 from .text import is_at_hand
@@ -125,6 +125,9 @@ def what_lacks(slots, params) -> str|None:
     if absent: return (
         f"it needs the weights of {absent[0]}, which no package brings along; give a local folder as "
         f"model_name, or fetch them where there is a network (`hf download {absent[0]}`), to include it")
+    is_heard = source_of("text", slots["text"]) == "heard"
+    is_spoken = params["corpus"].get("spoken")
+    if is_heard and not is_spoken: return "the sentences of this corpus are not what is spoken in it"
     package = lacking_package(slots)
     if package: return f"it needs {package}, which is not installed"
     if named_in(slots, "sentences") and not params.get("adaptation"): return (

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['MINILM_SHA256', 'EXPRESSIONS', 'text_model_path', 'load_text_model', 'model_folder', 'is_at_hand', 'Tokenized',
-           'SentenceStates', 'frozen', 'with_expressions', 'emotion_tokens', 'labelled_sentences', 'balanced_rows',
-           'fine_tuned', 'warm_up_and_decay', 'adapted_model', 'chance_kept', 'adapted', 'SentenceNumbers', 'token_ids']
+           'SentenceStates', 'frozen', 'HeardStates', 'heard', 'with_expressions', 'emotion_tokens',
+           'labelled_sentences', 'balanced_rows', 'fine_tuned', 'warm_up_and_decay', 'adapted_model', 'chance_kept',
+           'adapted', 'SentenceNumbers', 'token_ids']
 
 # %% ../nbs/145_text.ipynb #imports
 import random
@@ -121,6 +122,18 @@ def frozen(
 ) -> SentenceStates:
     "Sentence to the last hidden states of an encoder that is not trained [tokens, channels]."
     return SentenceStates(*load_text_model(model_name), max_tokens)
+
+# %% ../nbs/145_text.ipynb #heard-states
+class HeardStates(SentenceStates):
+    "States of a sentence that a recogniser heard, not one that a person wrote down."
+
+@text
+def heard(
+    model_name:str="minilm", # name on the hub, local folder, or `minilm`
+    max_tokens:int=128,      # longer sentences are cut
+) -> HeardStates:
+    "The words as speech recognition hears them, read by an encoder that is not trained [tokens, channels]."
+    return HeardStates(*load_text_model(model_name), max_tokens)
 
 # %% ../nbs/145_text.ipynb #expressions
 EXPRESSIONS = (

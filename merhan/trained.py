@@ -39,6 +39,12 @@ class Trained:
     @property
     def modalities(self) -> tuple: return self.model.fusion.modalities # what it listens to
 
+    @property
+    def inputs(self) -> tuple: # slots
+        "The slots whose inputs decide: a model that only listens does without words."
+        named = dict(audio="features", text="text")
+        return tuple(named[modality] for modality in self.modalities)
+
     @torch.inference_mode()
     def __call__(self, frames, states):
         """Logits and attention maps of one turn;

@@ -15,7 +15,7 @@ from .grid import gather, gather_history, run_grid
 from .layout import BRANCHES, Place, written
 from .metrics import score
 from .params import read_machine, read_params
-from .products import hashed_sources, is_fresh, write_product
+from .products import hashed_sources, is_fresh, source_of, write_product
 from .resolve import label_digest, products_of, resolved_trial
 from .slots import compose
 from .strategies import baseline_of, read_strategies
@@ -61,7 +61,7 @@ def settings(delta) -> list: # of `component.argument=value`
 def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
     "Train an attempt on every fold and log its validation scores, without looking at the test side."
     params, place = read_params(corpus), Place(corpus)
-    slots, turns = compose(baseline_of(params), *parts_of(attempt, read_strategies(params))), place.utterances()
+    slots, turns = compose(baseline_of(params), *parts_of(attempt, read_strategies(params))), place.sources()
     cards = {name: product_card(name, made_of, turns, place) for name, made_of in products_of(slots).items()}
     name = attempt_name(attempt)
     config = dict(
@@ -75,7 +75,8 @@ def try_out(corpus, attempt, why, seeds=3) -> dict: # the row
 def product_card(name, made_of, turns, place) -> dict:
     "The card of a product; a missing product is made in the folder of the stacks' products."
     slot, spec, variant = made_of
-    hashed = {slot: hashed_sources(slot, turns)}
+    column = source_of(slot, spec)
+    hashed = {column: hashed_sources(column, turns)}
     if any(is_fresh(place.products(branch)/name, made_of, hashed) for branch in BRANCHES):
         return stored_product(place.work, name).card
     return write_product(slot, spec, turns, place.products("stacks"), variant)

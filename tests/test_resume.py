@@ -75,7 +75,7 @@ def write_and_die(*given):
         os.killpg(0, signal.SIGKILL)
 products.write_part = write_and_die
 needed = {products.product_name("features", dict(mfcc={})): ("features", dict(mfcc={}), None)}
-products.write_products(needed, table, folder, dict(features=products.hashed_sources("features", table)), 2, size=4)
+products.write_products(needed, table, folder, dict(audio=products.hashed_sources("audio", table)), 2, size=4)
 """
 
 
@@ -94,7 +94,7 @@ def test_sigkill_in_the_middle_of_features(small, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         write_part = merhan.products.write_part
         patch.setattr(merhan.products, "write_part", lambda *given: computed.append(1) or write_part(*given))
-        hashed = dict(features=hashed_sources("features", table))
+        hashed = dict(audio=hashed_sources("audio", table))
         cards = write_products(needed, table, tmp_path / "killed", hashed, 1, 4)
     assert len(computed) == 6 - len(kept), "what was written before is not computed again"
     assert cards[whole["name"]]["checksum"] == whole["checksum"]
