@@ -72,7 +72,7 @@ KEYS = {
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
     "adaptation": {"reader", "path", "labels"},
-    "verdicts": {"level", "margin", "simulated", "families", "equivalence"},
+    "verdicts": {"level", "margin", "simulated", "families", "equivalence", "equivalent"},
     "inflation": {"seeds", "luck"},
     "probes": {"models", "pairings"},
 }

@@ -6,11 +6,11 @@
 __all__ = ['Variation', 'recalls', 'possible', 'residuals_of', 'within_sessions', 'spread_of', 'interaction_of', 'variation_of',
            'turns_of', 'check_grid', 'drawn', 'pooled_recalls', 'tested', 'words_for', 'outcome', 'by_flips',
            'pooled_variance', 'session_bootstrap', 'simulate', 'share', 'above', 'mean_share', 'detectable_of',
-           'at_planted']
+           'detectable_with', 'at_planted']
 
 # %% ../nbs/52_simulation.ipynb #imports
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import joblib
 import numpy as np
@@ -227,6 +227,10 @@ def detectable_of(variation, level=.05, power=.8) -> np.ndarray: # points of UA,
     worth = freedom + min(2 / max(scatter, 1e-9), (len(v.spread) - 1) * freedom)
     needed = detectable_t(critical_value(of_control / errors, worth, level), worth, power)
     return needed * np.sqrt(errors)
+
+def detectable_with(variation, seeds, level=.05, power=.8) -> np.ndarray: # points of UA, of each strategy
+    "The same, if strategies had another number of seeds, and the baseline twice as many."
+    return detectable_of(replace(variation, seeds=seeds, control_seeds=2 * seeds), level, power)
 
 def at_planted(hits) -> np.ndarray: # of each replicate
     "From hits [replicate, strategy], those of the strategy in which the effect was planted, each in turn."
