@@ -287,9 +287,10 @@ def estimate(corpus):
     from merhan.layout import Place
     from merhan.params import read_params
     from merhan.resolve import products_of, with_states
+    from merhan.slots import compose
     from merhan.strategies import baseline_of
 
-    needed, place = products_of(with_states(baseline_of(read_params(corpus)))), Place(corpus)
+    needed, place = products_of(with_states(compose(baseline_of(read_params(corpus))))), Place(corpus)
     told = estimated(corpus, only=["baseline"])
     row = told["strategies"].iloc[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -338,6 +339,7 @@ def rehearsal(corpus, share):
     from merhan.params import read_params
     from merhan.rehearsal import rehearsal_folder
     from merhan.resolve import products_of, with_states
+    from merhan.slots import compose
     from merhan.strategies import baseline_of
 
     folder = rehearsal_folder(corpus, None)
@@ -347,7 +349,7 @@ def rehearsal(corpus, share):
     estimates = told["strategies"].set_index("strategy")
     row = estimates.loc["baseline"]
     os.chdir(folder)
-    needed = products_of(with_states(baseline_of(read_params(corpus))))
+    needed = products_of(with_states(compose(baseline_of(read_params(corpus)))))
     with tempfile.TemporaryDirectory() as place:
         processor, gigabytes = features_anew(needed, Place(corpus).utterances(), place)
     steps = pd.read_csv("steps.csv").set_index("strategy")

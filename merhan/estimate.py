@@ -201,7 +201,7 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
         if not slots:
             raise ValueError(f"{', '.join(asked)} cannot be estimated from a handful of turns: a model or a file is "
                              f"missing, or sentences have to be learned first; try merhan rehearse --corpus {corpus}")
-        needed = products_of(with_states(base))
+        needed = products_of(with_states(compose(base)))
         for s in slots.values(): needed |= products_of(s)
         found = dict(corpus=corpus, turns=len(table), measured=len(few), made_up=is_made_up, device=how.device,
                      features=feature_cost(needed, few, table, folder), left_out=sorted(set(asked) - set(slots)))

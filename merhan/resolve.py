@@ -126,7 +126,7 @@ def what_lacks(slots, params) -> str|None:
         f"it needs the weights of {absent[0]}, which no package brings along; give a local folder as "
         f"model_name, or fetch them where there is a network (`hf download {absent[0]}`), to include it")
     is_heard = source_of("text", slots["text"]) == "heard"
-    is_spoken = params["corpus"].get("spoken")
+    is_spoken = params.get("corpus", {}).get("spoken")
     if is_heard and not is_spoken: return "the sentences of this corpus are not what is spoken in it"
     package = lacking_package(slots)
     if package: return f"it needs {package}, which is not installed"
@@ -148,12 +148,13 @@ def with_states(slots) -> dict:
 def needed_products(params) -> dict: # product name to (slot, spec, variant)
     "Every feature product that some strategy uses, once; simple models need the states of the baseline's text encoder."
     base, needed = baseline_of(params), {}
-    reason = what_lacks(base, params)
+    itself = compose(base)
+    reason = what_lacks(itself, params)
     if reason: raise ValueError(f"the baseline cannot be trained: {reason}")
     for name, strategy in read_strategies(params).items():
         slots = compose(base, strategy.delta)
         if not why_left_out(name, slots, params): needed |= products_of(slots)
-    return needed | products_of(with_states(base))
+    return needed | products_of(with_states(itself))
 
 def stack_products(stacks) -> dict: # product name to (slot, spec, variant)
     "Every product that some composed stack, or the simple models beside it, uses in some fold."

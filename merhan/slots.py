@@ -8,8 +8,8 @@ __all__ = ['HOOKS', 'features', 'text', 'context', 'normalisation', 'model', 'au
            'loop', 'choice', 'behaviour', 'ALL', 'SLOTS', 'DEFAULTS', 'Slot', 'wrapped', 'class_of', 'is_a',
            'as_declared', 'Called', 'Hearing', 'Reading', 'Normalisation', 'Context', 'Variant', 'Augmentation',
            'Sampler', 'Encoder', 'Pooling', 'Recomputing', 'Fusion', 'Network', 'Loss', 'Auxiliary', 'OptimizerOf',
-           'Step', 'Loop', 'Listener', 'Schedule', 'Choice', 'AttentionSettings', 'compose', 'resolved_references',
-           'referred', 'disagreement', 'check_swap', 'check_removal']
+           'Step', 'Loop', 'Listener', 'Schedule', 'Choice', 'AttentionSettings', 'compose', 'merged',
+           'resolved_references', 'referred', 'disagreement', 'check_swap', 'check_removal']
 
 # %% ../nbs/01_slots.ipynb #imports
 import inspect, json
@@ -302,6 +302,12 @@ def compose(
     *deltas:dict,  # changes, in order
 ) -> dict:         # every slot, every default spelled out
     "The baseline with each delta applied."
+    config = merged(baseline, *deltas)
+    return {name: SLOTS[name].check(resolved_references(name, spec, config)) for name, spec in config.items()}
+
+def merged(baseline, *deltas) -> dict:
+    """The same, but what refers to another slot still does:
+    the baseline of further deltas has to follow them, as a declining rate follows the number of epochs."""
     for source in (baseline, *deltas):
         for name in source:
             if name not in SLOTS:
@@ -311,7 +317,7 @@ def compose(
     for delta in deltas:
         for name, change in delta.items():
             config[name] = SLOTS[name].patch(config[name], change)
-    return {name: SLOTS[name].check(resolved_references(name, spec, config)) for name, spec in config.items()}
+    return config
 
 DEFAULTS = dict( # of the specification
     context={"none": {}},

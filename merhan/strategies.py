@@ -16,12 +16,12 @@ import numpy as np
 import merhan.trial # noqa: F401 (components register themselves)
 from .layout import digest
 from .metrics import mean_recall
-from .slots import SLOTS, compose
+from .slots import SLOTS, compose, merged
 
 # %% ../nbs/40_strategies.ipynb #baseline-of
 def baseline_of(params) -> dict: # slot to {component: arguments}
-    "The baseline of a corpus, with every default spelled out."
-    return compose(params["baseline"], params.get("own_baseline") or {})
+    "The baseline of a corpus, with every default spelled out; what refers to another slot follows later deltas."
+    return merged(params["baseline"], params.get("own_baseline") or {})
 
 # %% ../nbs/40_strategies.ipynb #strategy
 @dataclass(frozen=True)
