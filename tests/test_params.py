@@ -19,6 +19,9 @@ def test_every_strategy_composes(corpus):
     for strategy in read_strategies(params).values():
         config = compose(baseline_of(params), strategy.delta)
         assert set(config) == set(SLOTS) and strategy.why and strategy.source
+        declining = config["schedule"].get("cosine_decay")
+        if declining:  # over the strategy's own epochs, not those of the baseline
+            assert declining["epochs"] == next(iter(config["loop"].values()))["epochs"], strategy.name
 
 
 @pytest.mark.parametrize(
