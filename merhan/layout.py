@@ -265,6 +265,10 @@ class Place:
         "The sentences for adaptation."
         return pd.read_csv(self.work/"adaptation.csv", dtype=str, keep_default_na=False, encoding="utf-8")
 
+    def hypotheses(self) -> pd.DataFrame: # model, over, expected (`higher`, `lower`), why
+        "What was expected on the corpus before anything was run on it."
+        return pd.read_csv(self.pipeline/"hypotheses.csv", dtype=str, keep_default_na=False, encoding="utf-8")
+
     def folds(self, seeds=None) -> list: # of `Fold`
         "The splits, checked against their hash; with `seeds`, only those of smaller seeds."
         made = read_folds(self.work/"folds.json")

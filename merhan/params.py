@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DEEPEST', 'KEYS', 'DEMO', 'LISTS', 'MAPPINGS', 'ABOUT', 'check_form', 'check_delta', 'check_numbers', 'check_entries',
-           'checked_keys', 'params_path', 'read_params', 'check_names', 'with_name', 'known_corpora', 'read_entry',
-           'entries_of', 'group_of', 'caveat_of', 'read_machine']
+           'checked_keys', 'params_path', 'read_params', 'inherited', 'only_rows', 'check_names', 'with_name',
+           'known_corpora', 'read_entry', 'entries_of', 'group_of', 'caveat_of', 'read_machine']
 
 # %% ../nbs/05_params.ipynb #imports
 import math
@@ -67,7 +67,7 @@ KEYS = {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
         "baseline", "strategies", "stacks", "averages", "simple", "verdicts", "inflation", "probes", "only",
         "corpus_files",
-        "deltas", "leave_out", "transfer"},
+        "deltas", "leave_out", "transfer", "rows", "inherits", "hypotheses"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
@@ -77,7 +77,7 @@ KEYS = {
     "probes": {"models", "pairings"},
 }
 DEMO = "demo" # the bundled corpus
-LISTS = ("simple", "only", "corpus_files", "transfer")
+LISTS = ("simple", "only", "corpus_files", "transfer", "rows")
 MAPPINGS = (
     "corpus", "adaptation", "protocol", "arithmetic", "parallel", "baseline", "strategies", "stacks", "averages",
     "verdicts", "inflation", "probes", "deltas", "leave_out")
@@ -108,7 +108,7 @@ def read_params(corpus:str) -> dict:
     path = params_path(corpus)
     params, own = checked_keys(read_yaml("params.yaml"), "params.yaml"), {}
     if path != Path("params.yaml"):
-        own = checked_keys(read_yaml(path), path)
+        own = inherited(checked_keys(read_yaml(path), path))
         protocol = (params.get("protocol") or {}) | (own.get("protocol") or {})
         params = params | own | dict(baseline=params.get("baseline"), protocol=protocol)
     lacking = [name for name in ("corpus", "protocol", "baseline", "strategies") if params.get(name) is None]
@@ -129,12 +129,31 @@ def read_params(corpus:str) -> dict:
     if params.get("only"):
         params["strategies"] = {name: params["strategies"][name] for name in params["only"]}
         stacks, simple = {}, []
+    if params.get("rows"): params["strategies"], stacks, simple = only_rows(params, stacks, simple, path)
     entries = params["strategies"] | stacks
     averages = {name: e for name, e in (params.get("averages") or {}).items() if set(e["of"]) <= set(entries)}
     strategies = with_name(params["strategies"], corpus)
     simple = list(dict.fromkeys(["baseline", *simple]))
     return params | dict(
         own_baseline=own.get("baseline") or {}, strategies=strategies, stacks=stacks, averages=averages, simple=simple)
+
+def inherited(own) -> dict:
+    "A corpus's own parameters; where it `inherits` from another corpus, also the baseline and the deltas of that one."
+    if own.get("inherits") is None: return own
+    other = params_path(own["inherits"])
+    theirs = checked_keys(read_yaml(other), other)
+    return {part: theirs[part] for part in ("baseline", "deltas") if part in theirs} | own
+
+def only_rows(params, stacks, simple, path) -> tuple: # strategies, stacks, simple
+    "What `rows` names: the strategies and stacks of a corpus that confirms what was found on others."
+    check_names(params["rows"], params["strategies"] | stacks, path, "rows")
+    kept = lambda entries: {name: entry for name, entry in entries.items() if name in params["rows"]}
+    for name, entry in kept(stacks).items():
+        if not entry.get("stack"): raise ValueError(
+            f"{path}: {name} chooses its members by what they gained, so it cannot be one of few rows; "
+            "give it a fixed list")
+        check_names(entry["stack"], kept(params["strategies"]), path, f"rows, for {name} needs its members there,")
+    return kept(params["strategies"]), kept(stacks), [name for name in simple if name in params["rows"]]
 
 def check_names(names, known, path, part):
     "Raise if `names` has an entry that is not in `known`."

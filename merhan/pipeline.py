@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['CONFIGS', 'PREDICTIONS', 'CHECKS', 'WEIGHTS', 'SPLITS', 'TURNS', 'AS_USED', 'HEARD', 'STAGES', 'WATCHED', 'HEAD',
            'PLOTS', 'JOINT', 'JOINT_NOTEBOOKS', 'STAGE_OF_LOCK', 'NOTES', 'Stage', 'training', 'papers',
-           'params_digest', 'stages_of', 'dvc_stage', 'located', 'applies_to', 'sources_of', 'adaptation_of',
-           'watched_params', 'pipeline_text', 'pipeline_file', 'write_pipelines', 'joint_text', 'write_joint',
-           'whole_stages', 'mend_lock', 'mend_notes', 'expected_stages', 'dead_stages', 'prune_lock']
+           'params_digest', 'stages_of', 'dvc_stage', 'located', 'is_listed', 'applies_to', 'sources_of',
+           'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file', 'write_pipelines', 'joint_text',
+           'write_joint', 'whole_stages', 'mend_lock', 'mend_notes', 'expected_stages', 'dead_stages', 'prune_lock']
 
 # %% ../nbs/42_pipeline.ipynb #imports
 import json, re
@@ -105,6 +105,10 @@ STAGES = (
           paper=1, uses=("corpus", "protocol", "simple", "stacks"),
           reads=(TURNS, SPLITS, "M", *PREDICTIONS, "W/simple/predictions", *CONFIGS, str(LOOKS)),
           writes=("R/report.ipynb",)),
+    Stage("confirmation", "what was expected before anything was run, and what was found",
+          paper=14, when="hypotheses", uses=("corpus", "hypotheses", "strategies", "stacks"),
+          reads=("T/hypotheses.csv", SPLITS, "M", *PREDICTIONS, "W/simple/predictions", *CONFIGS),
+          writes=("R/confirmation.ipynb",)),
     Stage("simulation", "the verdicts tried on made-up grids",
           paper=6, when="resplit", uses=("corpus", "strategies", "stacks", "verdicts"),
           reads=(SPLITS, "C/single", "W/single/predictions"), writes=("R/simulation.ipynb",)),
@@ -173,8 +177,9 @@ def stages_of(params) -> list: # of `Stage`
     name = params["corpus"]["name"]
     applies = dict(
         always=True, bundled=name == DEMO, many=not params.get("only"), stacks=bool(params["stacks"]),
-        paired=bool(params["corpus"].get("paired")) and not params.get("only"),
-        resplit=not params.get("only") and params["protocol"].get("folds") != "official",
+        paired=bool(params["corpus"].get("paired")) and not is_listed(params),
+        resplit=not is_listed(params) and params["protocol"].get("folds") != "official",
+        hypotheses=bool(params.get("hypotheses")),
         spoken=bool(params["corpus"].get("spoken")), averages=bool(params["averages"]),
         tried=Place(name).attempts.is_file())
     return [stage for stage in STAGES if applies[stage.when]]
@@ -210,7 +215,11 @@ def located(path, params, each) -> str:
     head, _, rest = path.partition("/")
     if head in heads: path = str(heads[head]/rest)
     path = path.replace("CORPUS", place.corpus)
-    return path.replace("KEY", "${item}" if params.get("only") else "${key}") if each else path
+    return path.replace("KEY", "${item}" if is_listed(params) else "${key}") if each else path
+
+def is_listed(params) -> bool:
+    "Whether a corpus has few strategies, which its pipeline names one by one."
+    return bool(params.get("only") or params.get("rows"))
 
 def applies_to(path, params) -> bool:
     "Whether a corpus has what a path needs: measured costs, or stacks."
@@ -261,7 +270,7 @@ def pipeline_text(corpus:str) -> str:
     params, stages = read_params(corpus), {}
     for stage in stages_of(params):
         body = dvc_stage(stage, params)
-        over = list(params["only"]) if params.get("only") else f"${{{stage.each}}}"
+        over = list(params[stage.each]) if is_listed(params) and stage.each else f"${{{stage.each}}}"
         stages[stage.name] = dict(foreach=over, do=body) if stage.each else body
     content = dict(stages=stages)
     if corpus == DEMO:
@@ -270,7 +279,7 @@ def pipeline_text(corpus:str) -> str:
             plots=[{name: plot} for name, plot in PLOTS.items()],
         )
     else:
-        content = dict(vars=[] if params.get("only") else ["../../params.yaml:strategies,stacks"]) | content
+        content = dict(vars=[] if is_listed(params) else ["../../params.yaml:strategies,stacks"]) | content
     return HEAD + yaml.safe_dump(content, sort_keys=False, width=200)
 
 def pipeline_file(corpus) -> Path:
