@@ -114,7 +114,7 @@ def emodb(
     complete=None, # whether other counts than the published ones are an error
 ):
     "EMO-DB, the Berlin Database of Emotional Speech (Burkhardt et al. 2005)."
-    votes = listener_votes(root, corpus)
+    votes = listener_votes(root)
     def more(found):
         agreed, label = votes.get(found["utterance"]), EMODB_CODES[found["emotion"]]
         given = None if agreed is None else {label: agreed, "other": LISTENERS - agreed}
@@ -124,7 +124,7 @@ def emodb(
         labels=EMODB_CODES, words=lambda found: EMODB_SENTENCES.get(found["sentence"], ""), more=more)
     expect(corpus, EMODB, complete, "EMO-DB")
 
-def listener_votes(root, corpus) -> dict: # utterance to how many of 20 agreed
+def listener_votes(root) -> dict: # utterance to how many of 20 agreed
     "What `erkennung.txt` says of each recording, where it lies beside them."
     paths = beside(root, "erkennung.txt")
     if not paths: return {}

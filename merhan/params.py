@@ -188,7 +188,7 @@ def group_of(params, name) -> str:
 
 # %% ../nbs/05_params.ipynb #about
 # keys that are not options of the reader
-ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired", "spoken")
+ABOUT = ("name", "reader", "root", "origin", "caveat", "citation", "paired", "spoken", "listeners")
 
 def caveat_of(corpus) -> str:
     "What one has to know before believing a figure on this corpus."
