@@ -189,7 +189,7 @@ def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
     for name, cost in found.items():
         cost["train_seconds"] = round(cost["seconds_per_epoch"] * epochs[name], 3)
         if name in at_length: cost["at_length"] = at_length[name]
-    found["baseline"]["machine"] = processor()
+    found["baseline"] |= dict(machine=processor(), configuration=place.baseline_digest())
     write_json(dict(sorted(found.items())), Place(corpus).costs_file)
 
 def processor() -> str:

@@ -370,9 +370,15 @@ class Place:
                 "from the root of the repository")
         return found
 
-    def costs(self) -> dict: # name to measurements; empty if there are none
-        "What `merhan costs` measured of the strategies."
-        return read_json(self.costs_file) if self.costs_file.is_file() else {}
+    def costs(self) -> dict: # name to measurements; empty if there are none, or only of another baseline
+        "What `merhan costs` measured of the strategies of this configuration."
+        found = read_json(self.costs_file) if self.costs_file.is_file() else {}
+        return found if found.get("baseline", {}).get("configuration") == self.baseline_digest() else {}
+
+    def baseline_digest(self) -> str|None: # None before there is one
+        "A hash over the configuration of the baseline."
+        path = self.configs/"single"/"baseline.yaml"
+        return digest(read_yaml(path)["trial"]["slots"]) if path.is_file() else None
 
     def pages(self, folder) -> list: # of paths
         "The pages in a folder of the reports."

@@ -69,7 +69,7 @@ def test_without_its_weights_it_says_how_to_provide_them(monkeypatch):
 def test_an_estimate_counts_what_can_be_counted():
     "Trials, weights and speech of the bundled corpus, foretold from a ninth of its turns; times are for a benchmark."
     from merhan.estimate import estimate, told
-    from merhan.layout import Place
+    from merhan.layout import Place, read_json
     from merhan.params import read_params
 
     found = estimate("demo", 64, ["baseline", "noise_augmentation"])
@@ -78,7 +78,7 @@ def test_an_estimate_counts_what_can_be_counted():
     assert rows.trials.to_dict() == dict(
         baseline=5 * protocol["baseline_seeds"], noise_augmentation=5 * protocol["seeds"]
     )
-    parameters = place.costs()["baseline"]["parameters"]
+    parameters = read_json(place.costs_file)["baseline"]["parameters"]
     assert rows.weights_mb["baseline"] == pytest.approx(4 * parameters / 1e6, rel=1e-3)
     assert rows.epoch_seconds["noise_augmentation"] > 0 and found["features"]["products"] == 3
     assert 0.4 < found["features"]["speech_hours"] < 0.7
