@@ -42,9 +42,10 @@ def test_the_specification_runs_on_a_made_up_corpus(apart):
 
 def test_the_parameters_are_the_specification():
     from merhan.params import read_params
+    from merhan.slots import compose
     from merhan.strategies import baseline_of
 
-    slots = baseline_of(read_params("iemocap"))
+    slots = compose(baseline_of(read_params("iemocap")))
     assert slots["model"] == {"merhan": dict(hidden_dim=768, dropout=0.3, shared=[], checkpointing=False)}
     assert slots["features"]["mfcc"]["n_mfcc"] == 40 and slots["features"]["mfcc"]["stack"] == 1
     assert slots["text"]["token_ids"]["model_name"] == "distilbert-base-uncased"
