@@ -195,7 +195,7 @@ def write_costs(corpus, strategies:dict, epochs:dict, repeats=7, few=3):
 def processor() -> str:
     "What this machine computes with."
     about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
+    lines = about.read_text("utf-8").splitlines() if about.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
