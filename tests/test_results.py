@@ -116,7 +116,7 @@ def test_verdicts_come_from_stored_predictions(clone, tmp_path):
     fresh.run("rm", "-r", "metrics/demo", "metrics/demo.csv")
     fresh.repro("--single-item", "--force", "evaluate")
     assert fresh.contents("metrics/demo/*", "metrics/demo.csv") == clone.contents("metrics/demo/*", "metrics/demo.csv")
-    assert fresh.repro("--allow-missing", "--dry") == []
+    assert fresh.repro("--allow-missing", "--dry", "evaluate") == []
 
 
 def test_predict_and_site(clone):
