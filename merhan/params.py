@@ -110,7 +110,8 @@ def read_params(corpus:str) -> dict:
     if path != Path("params.yaml"):
         own = inherited(checked_keys(read_yaml(path), path))
         protocol = (params.get("protocol") or {}) | (own.get("protocol") or {})
-        params = params | own | dict(baseline=params.get("baseline"), protocol=protocol)
+        itself = dict(baseline=params.get("baseline"), protocol=protocol, leave_out=own.get("leave_out"))
+        params = params | own | itself
     lacking = [name for name in ("corpus", "protocol", "baseline", "strategies") if params.get(name) is None]
     if lacking: raise ValueError(f"{path} says nothing of {lacking[0]!r}")
     check_entries(params, path)
