@@ -6,15 +6,13 @@
 __all__ = ['recogniser', 'recognised', 'recognised_file', 'recognised_files', 'word_errors', 'word_error_rate']
 
 # %% ../nbs/147_recognition.ipynb #imports
-import os
 from functools import cache
 
-import joblib
 import numpy as np
 from torchaudio.functional import edit_distance
 
 from .features import load_wave
-from .progress import end_with, progress
+from .progress import in_workers, progress
 from .utterances import normalised
 from .whisper import whisper_folder, whisper_tensors
 
@@ -42,10 +40,8 @@ def recognised_file(path) -> str:
 
 def recognised_files(paths, jobs=1) -> list: # of sentences
     "The words of several recordings, `jobs` at a time."
-    calls = [joblib.delayed(recognised_file)(path) for path in paths]
-    with joblib.parallel_config(backend="loky", n_jobs=jobs, initializer=end_with, initargs=((os.getpid(),),)):
-        running = joblib.Parallel(return_as="generator", batch_size=8)(calls)
-        return list(progress(running, len(calls), "recognition", "turn"))
+    calls = [(path,) for path in paths]
+    return list(progress(in_workers(recognised_file, calls, jobs, batch_size=8), len(calls), "recognition", "turn"))
 
 # %% ../nbs/147_recognition.ipynb #word-errors
 def word_errors(said:str, heard:str) -> tuple: # errors, words
@@ -53,7 +49,6 @@ def word_errors(said:str, heard:str) -> tuple: # errors, words
     reference, found = normalised(said).split(), normalised(heard).split()
     return edit_distance(reference, found), len(reference)
 
-def word_error_rate(said, heard) -> float: # of two columns, percent
+def word_error_rate(table) -> float: # columns errors, words; percent
     "Errors over words, of many sentences together."
-    errors, words = np.sum([word_errors(s, h) for s, h in zip(said, heard)], axis=0)
-    return 100 * float(errors / words)
+    return 100 * float(table.errors.sum() / table.words.sum())

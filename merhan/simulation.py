@@ -9,15 +9,14 @@ __all__ = ['Variation', 'recalls', 'possible', 'residuals_of', 'within_sessions'
            'detectable_with', 'at_planted']
 
 # %% ../nbs/52_simulation.ipynb #imports
-import os
 from dataclasses import dataclass, replace
+from functools import partial
 
-import joblib
 import numpy as np
 from scipy import stats
 
 from .evaluation import reach_of
-from .progress import end_with, progress
+from .progress import in_workers, progress
 from .verdicts import (
     chance_of_larger, critical_value, detectable_t, flipped, moderated, prior_variance, t_statistics, verdict)
 
@@ -189,14 +188,9 @@ def simulate(
 ) -> dict:        # name to array [replicate, strategy]
     "What the method concludes from many made-up grids; the result is the same for any number of jobs."
     effects = np.zeros((1, len(variation.spread))) if effects is None else np.atleast_2d(effects)
-    delayed = joblib.delayed(outcome)
-    calls = [
-        delayed(variation, [seed, number], effects[number % len(effects)], **settings)
-        for number in range(replicates)
-    ]
-    with joblib.parallel_config(backend="loky", n_jobs=jobs, initializer=end_with, initargs=((os.getpid(),),)):
-        running = joblib.Parallel(return_as="generator", batch_size=20)(calls)
-        found = list(progress(running, replicates, "made-up grids", "grid"))
+    calls = [(variation, [seed, number], effects[number % len(effects)]) for number in range(replicates)]
+    running = in_workers(partial(outcome, **settings), calls, jobs, batch_size=20)
+    found = list(progress(running, replicates, "made-up grids", "grid"))
     together = lambda name: np.stack([f[name] for f in found])
     return {name: together(name) for name in found[0]}
 
