@@ -413,9 +413,9 @@ def write_computed(corpus, kind, tables:dict):
     "Write tables that a stage computed beside the grid, by name; `COMPUTED` lists the kinds."
     for name, table in tables.items(): write_table(table, Place(corpus).work/COMPUTED[kind]/f"{name}.parquet")
 
-def write_released(place, runs:dict):
+def write_released(corpus, runs:dict):
     "Copy the weights of few runs, with their cards, to where they travel with the repository: name to paths."
-    with written(place.work/RELEASED) as partial:
+    with written(Place(corpus).work/RELEASED) as partial:
         for name, paths in runs.items():
             (partial/name).mkdir(parents=True)
             for path in paths:

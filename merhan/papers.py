@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIMPLE', 'ROWS', 'HEADLINE', 'ALONE', 'NUMBERS', 'HELD_OUT', 'DIVIDED', 'interval_text', 'headline', 'one_at_a_time',
-           'family', 'compared', 'simple_rows', 'census', 'census_text', 'finding', 'references', 'cited', 'authors',
-           'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name', 'reproduce', 'provenance', 'trained_on',
-           'joint_provenance']
+           'of_group', 'family', 'compared', 'simple_rows', 'census', 'census_text', 'finding', 'references', 'cited',
+           'authors', 'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name', 'reproduce', 'provenance',
+           'two_columns', 'trained_on', 'joint_provenance']
 
 # %% ../nbs/61_papers.ipynb #imports
 from itertools import count
@@ -48,12 +48,16 @@ def one_at_a_time(used) -> str: # `as_used` of a model's metrics, or None
     "UA where nothing of a speaker is known but the turn; a model that does not scale by speaker has no other."
     return interval_text(used["alone"]) if used else "the same"
 
+def of_group(params, metrics, group) -> dict: # name to what `against_baseline` says of UA
+    "A group's models against the baseline."
+    ua, members = "unweighted_accuracy", [name for name in metrics if group_of(params, name) == group]
+    return {name: metrics[name]["against_baseline"][ua] for name in members}
+
 def family(params, metrics, group) -> pd.DataFrame: # rows: the baseline, then the group's models
     "UA of a group's models, their difference from the baseline, and the verdict."
-    ua, members = "unweighted_accuracy", [name for name in metrics if group_of(params, name) == group]
+    ua = "unweighted_accuracy"
     rows = {ROWS["baseline"]: {"UA [%]": interval_text(metrics["baseline"][ua]), "difference": "", "verdict": ""}}
-    for name in members:
-        against = metrics[name]["against_baseline"][ua]
+    for name, against in of_group(params, metrics, group).items():
         rows[name.replace("_", " ")] = {
             "UA [%]": interval_text(metrics[name][ua]), "difference": interval_text(against),
             "verdict": against["verdict"]}
@@ -177,6 +181,10 @@ def provenance(
         "splits": f"`{place.folds_digest()}`",
     }
     if models: rows |= trained_on(place, models)
+    return two_columns(rows)
+
+def two_columns(rows) -> str: # markdown
+    "A table of names and values."
     return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
 
 def trained_on(place, models) -> dict: # rows of provenance
@@ -189,7 +197,7 @@ def trained_on(place, models) -> dict: # rows of provenance
     strategies = "1 strategy" if len(configs) == 1 else f"{len(configs)} strategies"
     return {
         "labels and speakers": f"`{base['labels']}`",
-        "baseline's configuration": f"`{digest(base['slots'])}`",
+        "baseline's configuration": f"`{place.baseline_digest()}`",
         "code of its trials": f"`{base['pin']}`",
         "features": products,
         "trials": f"{len(trials)} trials of {strategies}, together `{digest(trials)}`",
@@ -204,6 +212,6 @@ def joint_provenance(page, corpora) -> str: # markdown
         place = Place(corpus)
         base = place.configuration("baseline")["trial"]
         rows[f"*{corpus}*"] = (
-            f"splits `{place.folds_digest()}`, labels `{base['labels']}`, baseline `{digest(base['slots'])}`, "
+            f"splits `{place.folds_digest()}`, labels `{base['labels']}`, baseline `{place.baseline_digest()}`, "
             f"code of its trials `{base['pin']}`")
-    return "| | |\n|---|---|\n" + "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    return two_columns(rows)

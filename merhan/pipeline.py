@@ -155,7 +155,8 @@ STAGES = (
     Stage("cards", "the data card, and the model cards of the baseline and of what helps",
           when="many", uses=("corpus", "protocol", "strategies", "stacks"), notebooks=("data_card", "model_card"),
           command="merhan cards",
-          reads=("W/set_aside.csv", TURNS, SPLITS, *CONFIGS, "M", "costs/CORPUS.json", *PREDICTIONS, *WEIGHTS),
+          reads=("W/set_aside.csv", TURNS, SPLITS, *CONFIGS, "M", "costs/CORPUS.json", *PREDICTIONS, *WEIGHTS,
+                 str(BIBLIOGRAPHY)),
           writes=("R/cards",)),
 )
 
@@ -194,7 +195,7 @@ def dvc_stage(stage, params) -> dict:
     reads = [path for path in reads if applies_to(path, params)]
     reads = [source for path in reads for source in (sources_of(params) if path == "DATA" else [path])]
     if stage.name == "prepare": reads += sources_of(params) + adaptation_of(params)
-    if stage.paper or stage.name == "cards": reads.append(str(BIBLIOGRAPHY)) # they cite
+    if stage.paper: reads.append(str(BIBLIOGRAPHY)) # it cites
     command = stage.command or f"merhan run {stage.name}"
     made = dict(desc=stage.does, cmd=at(f"{command} --corpus {corpus}"))
     if stage.name == "pins": made["params"] = watched_params(corpus)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from merhan.layout import Place, digest, spec_of
+from merhan.layout import Place
 from merhan.papers import census, census_text, interval_text
 from merhan.params import entries_of, read_params
 from merhan.pipeline import JOINT
@@ -76,9 +76,7 @@ def test_every_model_was_trained_with_the_parameters_that_stand_here(corpus):
     names = [*place.names("single"), *place.names("stacks")]
     left_out = {name for name in names if "left_out" in place.configuration(name)}
     assert set(entries_of(params)) - left_out <= set(metrics)
-    first = place.configuration("baseline")
-    slots = first["trial"]["slots"] if "trial" in first else spec_of(first, next(iter(first["folds"])))["slots"]
-    assert metrics["baseline"]["configuration"] == digest(slots)
+    assert metrics["baseline"]["configuration"] == place.baseline_digest()
 
 
 @pytest.mark.parametrize("corpus", CHOSEN)
