@@ -48,7 +48,7 @@ def flip(path, place=0.5):
     path.write_bytes(content)
 
 
-TABLE = pd.DataFrame(dict(x=torch.rand(60_000).tolist()))
+TABLE = pd.DataFrame(dict(x=torch.rand(60_000, dtype=torch.float64).tolist()))  # which cannot be compressed
 WRITERS = {
     "parquet": lambda path: write_table(TABLE, path),
     "csv": lambda path: write_csv(TABLE, path),
