@@ -261,20 +261,22 @@ def gather_as_used(trials, table) -> pd.DataFrame: # as of `gather`, and `given`
     if not ways: return pd.DataFrame(dict(fold=[], seed=[]))
     return pd.concat([gather(trials, table, f"test_{way}").assign(given=way) for way in ways], ignore_index=True)
 
-def gather_history(trials) -> pd.DataFrame: # fold, seed, epoch, losses, learning rate, kept
-    "Learning curves of all trials; `kept` is true in the epoch whose weights were kept."
+def gather_history(trials) -> pd.DataFrame: # fold, seed, parameters, epoch, losses, learning rate, kept
+    """Learning curves of all trials; `kept` is true in the epoch whose weights were kept,
+    `parameters` is how many the network has."""
     parts = []
     for trial in trials:
         rows = pd.DataFrame(trial.history())
         kept = rows.epoch == trial.card()["kept_epoch"]
-        parts.append(rows.assign(kept=kept, fold=trial.fold.fold, seed=trial.fold.seed))
+        parameters = trial.cost()["parameters"]
+        parts.append(rows.assign(kept=kept, fold=trial.fold.fold, seed=trial.fold.seed, parameters=parameters))
     return pd.concat(parts, ignore_index=True)
 
 def gather_weights(trials, target):
-    "Copy the weights and cards of all trials, and add the number of parameters to each card."
+    "Copy the weights and cards of all trials."
     target = Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for trial in trials:
         name = fold_name(trial.fold)
         shutil.copyfile(trial.result/"weights.safetensors", target/f"{name}.safetensors")
-        write_json(trial.card() | dict(parameters=trial.cost()["parameters"]), target/f"{name}.json")
+        write_json(trial.card(), target/f"{name}.json")

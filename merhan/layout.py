@@ -332,9 +332,13 @@ class Place:
         "The weights of a model that travel with the repository; empty for most models."
         return sorted((self.work/RELEASED/name).glob("*.safetensors"))
 
+    def released_of(self, name, fold) -> Path:
+        "Path of the weights of one of these runs."
+        return self.work/RELEASED/name/f"{fold_name(fold)}.safetensors"
+
     def parameter_count(self, name) -> int:
         "Number of parameters of a strategy's first trained model, with shared ones counted once."
-        return read_json(min(self.weights(name).glob("*.json")))["parameters"]
+        return int(pd.read_parquet(self.table(name, "history"), columns=["parameters"]).iloc[0, 0])
 
     def table(self, name, what) -> Path:
         "Where one of a strategy's `TABLES` lies."
