@@ -195,7 +195,7 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
         params = params | dict(own_baseline=with_random_weights(params["own_baseline"], folder, f"{folder}/{RANDOM}"))
         table, few, is_made_up = known_turns(params, count, folder)
         base, strategies = baseline_of(params), read_strategies(params)
-        asked = {name: compose(base, s.delta) for name, s in strategies.items() if name in (only or strategies)}
+        asked = {name: s.slots(base) for name, s in strategies.items() if name in (only or strategies)}
         slots = {name: s for name, s in asked.items()
                  if not why_left_out(name, s, params) and not named_in(s, "sentences")}
         if not slots:

@@ -64,7 +64,7 @@ STAGES = (
     Stage("features", "every feature product that some strategy needs, once",
           reads=(TURNS, HEARD, "W/adaptation.csv"), keeps=("W/features",), writes=("R/features.ipynb",)),
     Stage("resolve", "each strategy as a configuration with nothing left to choose",
-          uses=("corpus", "protocol", "baseline", "own_baseline", "strategies", "stacks"),
+          uses=("corpus", "protocol", "baseline", "own_baseline", "strategies", "stacks", "leave_out", "longer"),
           reads=("merhan", "nbs/pipeline/train.ipynb", "W/features/products.json", TURNS),
           writes=("C/single", "R/resolve.ipynb")),
     Stage("train", "every fold with every seed of one strategy",
@@ -90,7 +90,8 @@ STAGES = (
           uses=("stacks",), reads=(SPLITS, *CONFIGS, "W/stacks/validation", *WEIGHTS),
           makes=("W/released",), writes=("R/release.ipynb",)),
     Stage("pages", "every strategy and every stack as a page",
-          uses=("corpus", "strategies", "stacks"), notebooks=("page", "page_left_out"), command="merhan pages",
+          uses=("corpus", "strategies", "stacks", "leave_out"), notebooks=("page", "page_left_out"),
+          command="merhan pages",
           reads=(SPLITS, "W/adaptation.csv", *CONFIGS, "M", *PREDICTIONS, *CHECKS), writes=("R/strategies",)),
     Stage("selected", "the metrics of the strategy that params.yaml names, for `dvc metrics diff`",
           when="bundled", notebooks=(), command="merhan selected --strategy ${strategy}",
@@ -248,7 +249,7 @@ def adaptation_of(params) -> list:
 
 WATCHED = (
     "corpus", "adaptation", "protocol", "baseline", "strategies", "stacks", "averages", "simple", "verdicts",
-    "inflation", "probes")
+    "inflation", "probes", "leave_out", "longer")
 
 def watched_params(corpus) -> list:
     "The parameters that the first stage watches on behalf of all others."

@@ -152,7 +152,7 @@ def needed_products(params) -> dict: # product name to (slot, spec, variant)
     reason = what_lacks(itself, params)
     if reason: raise ValueError(f"the baseline cannot be trained: {reason}")
     for name, strategy in read_strategies(params).items():
-        slots = compose(base, strategy.delta)
+        slots = strategy.slots(base)
         if not why_left_out(name, slots, params): needed |= products_of(slots)
     return needed | products_of(with_states(itself))
 
@@ -209,7 +209,7 @@ def resolve(
     notebook=TRAIN,    # notebook that will run it
 ) -> dict:
     "One configuration with nothing left to choose."
-    slots = compose(baseline_of(params), strategy.delta)
+    slots = strategy.slots(baseline_of(params))
     seeds = strategy.seeds or params["protocol"]["baseline_seeds" if strategy.name == "baseline" else "seeds"]
     reason = why_left_out(strategy.name, slots, params)
     if reason:

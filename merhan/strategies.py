@@ -33,6 +33,14 @@ class Strategy:
     group:str="ours" # family it is listed with
     delta:dict=field(default_factory=dict) # slot to {component: arguments}
     seeds:int|None=None # of its own, where it costs more than others; None: those of the protocol
+    longer:dict|None=None # what changes further where it is trained for twice as long; None: it is not
+
+    def slots(self, baseline) -> dict:
+        "Its configuration by itself; in stacks, only `delta` counts."
+        if self.longer is None: return compose(baseline, self.delta)
+        alone = merged(baseline, self.delta)
+        twice = {component: dict(epochs=2 * given["epochs"]) for component, given in alone["loop"].items()}
+        return compose(alone, dict(loop=twice), self.longer)
 
 def checked_entry(name, entry, known):
     "Return an entry of `params.yaml`, or raise an error that says what is wrong with it."
@@ -46,14 +54,15 @@ def checked_entry(name, entry, known):
 
 def read_strategies(params:dict) -> dict: # name to `Strategy`
     "The strategies of `params.yaml`, each checked against the slots."
-    base, made = baseline_of(params), {}
+    base, longer, made = baseline_of(params), params.get("longer") or {}, {}
     for name, entry in params["strategies"].items():
         checked_entry(name, entry, ("why", "source", "group", "delta", "seeds"))
         delta, seeds = entry.get("delta") or {}, entry.get("seeds")
         if seeds is not None and (type(seeds) is not int or seeds < 1):
             raise ValueError(f"strategy {name!r} asks for {seeds!r} seeds; it takes a whole number above zero")
         checked_compose(f"strategy {name!r}", base, delta)
-        made[name] = Strategy(name, entry["why"], entry["source"], entry.get("group", "ours"), delta, seeds)
+        further = (longer[name] or {}) if name in longer else None
+        made[name] = Strategy(name, entry["why"], entry["source"], entry.get("group", "ours"), delta, seeds, further)
     return made
 
 def checked_compose(where, baseline, *deltas) -> dict:
