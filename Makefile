@@ -39,7 +39,7 @@ repro: data      ## regenerate every result, then render the papers (the whole g
 
 verdicts: data   ## scores, intervals and verdicts anew from the stored predictions of every run: nothing is trained
 	dvc pull --quiet --allow-missing dvc.yaml
-	dvc repro --single-item --force evaluate simulation ablation report
+	dvc repro --single-item --force evaluate simulation ablation report attention
 
 export: install  ## notebooks to merhan/ and pipelines/
 	nbdev_export

@@ -6,8 +6,8 @@
 __all__ = ['PROBES', 'CUES', 'IN_VOICE', 'TRACKS', 'shuffled', 'silent', 'exchanged', 'attending_to_padding', 'unchanged',
            'probed', 'probe_strategy', 'read_cues', 'ceilings', 'received', 'over_frames', 'rank_correlation',
            'emotive_tokens', 'is_word', 'favour', 'stretched', 'crossed', 'exchanged_sums', 'maps_of',
-           'voice_statistics', 'word_statistics', 'attention_table', 'against_null', 'pairing', 'paired_trial',
-           'paired_trials']
+           'voice_statistics', 'word_statistics', 'attention_table', 'middle_turn', 'map_table', 'maps_from',
+           'attention_of', 'against_null', 'pairing', 'paired_trial', 'paired_trials']
 
 # %% ../nbs/54_probes.ipynb #imports
 from dataclasses import replace
@@ -244,6 +244,42 @@ def attention_table(place, name, seeds, prosody=None, draws=999) -> tuple:
         for key, total in sums.items()
     ]
     return found, pd.concat(parts, ignore_index=True)
+
+# %% ../nbs/54_probes.ipynb #middle-turn
+def middle_turn(turns, fold) -> pd.Series: # a row of `turns`
+    "The turn in the middle of a test side, in the order of its number of words and then of its length."
+    side = turns[turns.utterance.isin(fold.test)]
+    ordered = side.assign(words=side.text.str.split().str.len()).sort_values(["words", "seconds", "utterance"])
+    return ordered.iloc[len(ordered) // 2]
+
+def map_table(maps) -> pd.DataFrame: # map, query, key, weight
+    "Attention maps of one turn ([query, key] each) as a table with a row for each weight."
+    parts = []
+    for name, weights in maps.items():
+        query, key = np.indices(weights.shape)
+        rows = dict(map=name, query=query.ravel(), key=key.ravel(), weight=np.asarray(weights, np.float32).ravel())
+        parts.append(pd.DataFrame(rows))
+    return pd.concat(parts, ignore_index=True)
+
+def maps_from(table) -> dict: # name to tensor [query, key]
+    "The maps that `map_table` stored."
+    return {
+        name: torch.tensor(rows.pivot(index="query", columns="key", values="weight").to_numpy())
+        for name, rows in table.groupby("map", sort=False)}
+
+# %% ../nbs/54_probes.ipynb #attention-of
+def attention_of(place, name) -> tuple: # maps of the middle turn; share of global attention on frames, a row for a turn
+    "What the first trained model of a strategy attends to on its test side."
+    config, turns, fold = place.configuration(name), place.utterances(), place.folds()[0]
+    model = Trained(place.weights_of(name, fold))
+    side = stored_sides(spec_of(config, fold.fold), fold, place.work)("test")
+    shares, shown = [], middle_turn(turns, fold).utterance
+    for utterance, frames, states in zip(side.utterance, side.audio, side.text):
+        maps = {name: weights[0] for name, weights in model(frames, states)[1].items()}
+        if utterance == shown: drawn = map_table(maps)
+        on_frames = float(maps["global_attention"].mean(0)[:len(frames)].sum())
+        shares.append(dict(utterance=utterance, on_frames=on_frames, frames=len(frames), tokens=len(states)))
+    return drawn, pd.DataFrame(shares)
 
 # %% ../nbs/54_probes.ipynb #against-null
 def against_null(found, exchanged) -> pd.DataFrame: # one row per map and cue

@@ -109,13 +109,14 @@ def test_verdicts_come_from_stored_predictions(clone, tmp_path):
     clone.run("git", "clone", "-q", ".", tmp_path / "fresh")
     shutil.copytree(clone.folder / ".dvcstore", tmp_path / "fresh/.dvcstore", dirs_exist_ok=True)
     fresh = Clone(tmp_path / "fresh")
-    fresh.run("dvc", "pull", "-q", "--allow-missing", "dvc.yaml")
+    fresh.run("dvc", "pull", "-q", "--allow-missing", "dvc.yaml", "data.dvc")
     assert not (fresh.folder / "work/demo/features").exists()
     assert not (fresh.folder / "work/demo/single/weights/baseline").exists()
     assert len(list((fresh.folder / "work/demo/released/baseline").glob("*.safetensors"))) == 5
-    fresh.run("rm", "-r", "metrics/demo", "metrics/demo.csv")
-    fresh.repro("--single-item", "--force", "evaluate")
-    assert fresh.contents("metrics/demo/*", "metrics/demo.csv") == clone.contents("metrics/demo/*", "metrics/demo.csv")
+    made = "metrics/demo/*", "metrics/demo.csv", "reports/demo/attention.ipynb"
+    fresh.run("rm", "-r", "metrics/demo", *made[1:])
+    fresh.repro("--single-item", "--force", "evaluate", "attention")
+    assert fresh.contents(*made) == clone.contents(*made)
     assert fresh.repro("--allow-missing", "--dry", "evaluate") == []
 
 
