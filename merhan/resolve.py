@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'STAND_INS', 'TINY', 'ENCODERS', 'INPUTS', 'LIBRARIES', 'TRAIN', 'lacking_package', 'check_values',
-           'tiny_turns', 'takes_of', 'check_inputs', 'check_all', 'check_families', 'products_of', 'named_in',
-           'what_lacks', 'why_left_out', 'with_states', 'needed_products', 'stack_products', 'resolved_trial',
-           'files_of', 'strategy_pin', 'chosen_components', 'label_digest', 'resolve', 'resolve_stack']
+           'tiny_turns', 'takes_of', 'check_inputs', 'check_all', 'check_seeds', 'check_families', 'products_of',
+           'named_in', 'what_lacks', 'why_left_out', 'with_states', 'needed_products', 'stack_products',
+           'resolved_trial', 'files_of', 'strategy_pin', 'chosen_components', 'label_digest', 'resolve',
+           'resolve_stack']
 
 # %% ../nbs/41_resolve.ipynb #imports
 from importlib.metadata import version
@@ -87,10 +88,20 @@ def check_all(params):
     and that each belongs to a family whose verdicts are corrected together."""
     strategies, stacks, base = read_strategies(params), read_stacks(params), baseline_of(params)
     groups = {s.group for s in strategies.values()} - {"baseline"}
+    check_seeds(params, strategies)
     check_families(params, groups | ({"stack"} if stacks else set()))
     deltas = {f"strategy {name!r}": [s.delta] for name, s in strategies.items()}
     for name, s in stacks.items(): deltas[f"stack {name!r}"] = [strategies[m].delta for m in s.stack]
     for where, changes in deltas.items(): check_values(compose(base, *changes), where)
+
+def check_seeds(params, strategies):
+    "Raise if strategies that are tested together have different numbers of seeds."
+    usual = (params.get("protocol") or {}).get("seeds")
+    for family, groups in params["verdicts"]["families"].items():
+        asked = {s.seeds or usual for s in strategies.values() if s.group in groups}
+        if len(asked) > 1: raise ValueError(
+            f"the strategies of the family {family!r} are tested together, so they need as many seeds each; "
+            f"params.yaml gives them {' and '.join(map(str, asked))}")
 
 def check_families(params, groups):
     "Raise unless every group of strategies appears exactly once under `verdicts`."
