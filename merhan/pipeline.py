@@ -319,7 +319,7 @@ def joint_text(corpora) -> str:
         transfer=dict(
             desc="the paper on what transfers", cmd=f"merhan run {JOINT} --corpus {JOINT}",
             deps=[*own(JOINT), str(BIBLIOGRAPHY), str(place.work/"crossed"),
-                  *each(TURNS, SPLITS, "M", "C/single/baseline.yaml", "W/single/predictions/baseline.parquet")],
+                  *each(TURNS, SPLITS, "M", "C/single/baseline.yaml", *PREDICTIONS, "W/averages")],
             outs=[kept(place.reports/f"{JOINT}.ipynb"), kept(f"metrics/{JOINT}.csv")]))
     for stage in stages.values(): stage["wdir"] = "../.."
     return HEAD + yaml.safe_dump(dict(stages=stages), sort_keys=False, width=200)
