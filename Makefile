@@ -37,7 +37,7 @@ repro: data      ## regenerate every result, then render the papers (the whole g
 	merhan site
 	-merhan confirm
 
-verdicts: data   ## scores, intervals and verdicts anew from the stored predictions of every run: nothing is trained
+verdicts: data   ## scores, verdicts and their papers anew from the stored predictions of every run: nothing is trained
 	dvc pull --quiet --allow-missing dvc.yaml
 	dvc repro --single-item --force evaluate simulation ablation report attention
 

@@ -233,7 +233,7 @@ def grid_left(corpus, branch="single", scratch=SCRATCH) -> str:
     for name in place.names(branch):
         for trial in place.trials(place.configuration(name), arithmetic_here(**machine["arithmetic"]), scratch):
             folders[trial.folder] = trial
-    done = [trial for trial in folders.values() if trial.result.is_dir()] # whether each is whole, the grid asks itself
+    done = [trial for trial in folders.values() if trial.result.is_dir()] # the grid checks later whether each is whole
     left = len(folders) - len(done)
     if not done: return f" ({left} of {len(folders)} trials of the grid left)"
     seconds = np.mean([trial.cost()["train_seconds"] for trial in done])

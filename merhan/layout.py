@@ -333,7 +333,7 @@ class Place:
         return sorted((self.work/RELEASED/name).glob("*.safetensors"))
 
     def released_of(self, name, fold) -> Path:
-        "Path of the weights of one of these runs."
+        "Path of the released weights of one run of a model."
         return self.work/RELEASED/name/f"{fold_name(fold)}.safetensors"
 
     def parameter_count(self, name) -> int:

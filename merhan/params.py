@@ -45,7 +45,7 @@ def check_numbers(value, where, level=0):
 def check_entries(params, file):
     "Raise unless the baseline, the strategies and the stacks have the form of such."
     check_delta(params.get("baseline") or {}, f"baseline in {file}")
-    for part in ("deltas", "longer"):
+    for part in ("deltas", "trained_longer"):
         for name, delta in (params.get(part) or {}).items(): check_delta(delta or {}, f"{part}, {name} in {file}")
     for name, reason in (params.get("leave_out") or {}).items(): check_form(reason, str, f"leave_out, {name} in {file}")
     for name, entry in (params.get("averages") or {}).items():
@@ -68,7 +68,7 @@ KEYS = {
         "corpus", "adaptation", "protocol", "device", "arithmetic", "tensorboard", "parallel", "strategy",
         "baseline", "strategies", "stacks", "averages", "simple", "verdicts", "inflation", "probes", "only",
         "corpus_files",
-        "deltas", "leave_out", "longer", "transfer", "rows", "inherits", "hypotheses"},
+        "deltas", "leave_out", "trained_longer", "transfer", "rows", "inherits", "hypotheses"},
     "protocol": {"folds", "seeds", "baseline_seeds"},
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
@@ -81,8 +81,8 @@ DEMO = "demo" # the bundled corpus
 LISTS = ("simple", "only", "corpus_files", "transfer", "rows")
 MAPPINGS = (
     "corpus", "adaptation", "protocol", "arithmetic", "parallel", "baseline", "strategies", "stacks", "averages",
-    "verdicts", "inflation", "probes", "deltas", "leave_out", "longer")
-OF_ONE_CORPUS = ("leave_out", "longer") # what the bundled corpus says of its own rows is nothing for others
+    "verdicts", "inflation", "probes", "deltas", "leave_out", "trained_longer")
+OF_ONE_CORPUS = ("leave_out", "trained_longer") # keys that no corpus takes over from the root
 
 def checked_keys(content, file):
     "`content` of a parameter file, or an error that names the unknown key, or the one that holds something else."
@@ -141,11 +141,12 @@ def read_params(corpus:str) -> dict:
         own_baseline=own.get("baseline") or {}, strategies=strategies, stacks=stacks, averages=averages, simple=simple)
 
 def inherited(own) -> dict:
-    "A corpus's own parameters; where it `inherits` from another corpus, also the baseline of that one, and what its rows change."
+    """A corpus's own parameters; where it `inherits` from another corpus,
+    also the baseline of that one, and what its rows change."""
     if own.get("inherits") is None: return own
     other = params_path(own["inherits"])
     theirs = checked_keys(read_yaml(other), other)
-    return {part: theirs[part] for part in ("baseline", "deltas", "longer") if part in theirs} | own
+    return {part: theirs[part] for part in ("baseline", "deltas", "trained_longer") if part in theirs} | own
 
 def only_rows(params, stacks, simple, path) -> tuple: # strategies, stacks, simple
     "What `rows` names: the strategies and stacks of a corpus that confirms what was found on others."

@@ -7,7 +7,7 @@ __all__ = ['PROBES', 'CUES', 'IN_VOICE', 'TRACKS', 'shuffled', 'silent', 'exchan
            'probed', 'probe_strategy', 'read_cues', 'ceilings', 'received', 'over_frames', 'rank_correlation',
            'emotive_tokens', 'is_word', 'favour', 'stretched', 'crossed', 'exchanged_sums', 'maps_of',
            'voice_statistics', 'word_statistics', 'attention_table', 'middle_turn', 'map_table', 'maps_from',
-           'attention_of', 'against_null', 'pairing', 'paired_trial', 'paired_trials']
+           'maps_on_side', 'shares_on_frames', 'against_null', 'pairing', 'paired_trial', 'paired_trials']
 
 # %% ../nbs/54_probes.ipynb #imports
 from dataclasses import replace
@@ -252,6 +252,7 @@ def middle_turn(turns, fold) -> pd.Series: # a row of `turns`
     ordered = side.assign(words=side.text.str.split().str.len()).sort_values(["words", "seconds", "utterance"])
     return ordered.iloc[len(ordered) // 2]
 
+# %% ../nbs/54_probes.ipynb #map-table
 def map_table(maps) -> pd.DataFrame: # map, query, key, weight
     "Attention maps of one turn ([query, key] each) as a table with a row for each weight."
     parts = []
@@ -267,19 +268,23 @@ def maps_from(table) -> dict: # name to tensor [query, key]
         name: torch.tensor(rows.pivot(index="query", columns="key", values="weight").to_numpy())
         for name, rows in table.groupby("map", sort=False)}
 
-# %% ../nbs/54_probes.ipynb #attention-of
-def attention_of(place, name) -> tuple: # maps of the middle turn; share of global attention on frames, a row for a turn
-    "What the first trained model of a strategy attends to on its test side."
-    config, turns, fold = place.configuration(name), place.utterances(), place.folds()[0]
-    model = Trained(place.weights_of(name, fold))
-    side = stored_sides(spec_of(config, fold.fold), fold, place.work)("test")
-    shares, shown = [], middle_turn(turns, fold).utterance
-    for utterance, frames, states in zip(side.utterance, side.audio, side.text):
-        maps = {name: weights[0] for name, weights in model(frames, states)[1].items()}
-        if utterance == shown: drawn = map_table(maps)
-        on_frames = float(maps["global_attention"].mean(0)[:len(frames)].sum())
-        shares.append(dict(utterance=utterance, on_frames=on_frames, frames=len(frames), tokens=len(states)))
-    return drawn, pd.DataFrame(shares)
+# %% ../nbs/54_probes.ipynb #maps-on-side
+def maps_on_side(place, strategy) -> dict: # utterance to its maps, [query, key] each
+    "The attention maps of a strategy's first trained model on all turns of its test side."
+    fold = place.folds()[0]
+    model = Trained(place.weights_of(strategy, fold))
+    side = stored_sides(spec_of(place.configuration(strategy), fold.fold), fold, place.work)("test")
+    first = lambda maps: {name: weights[0] for name, weights in maps.items()}
+    return {u: first(model(frames, states)[1]) for u, frames, states in zip(side.utterance, side.audio, side.text)}
+
+def shares_on_frames(maps) -> pd.DataFrame: # utterance, on_frames, frames, tokens
+    "The share of each turn's global attention that falls on frames, beside the numbers of frames and tokens."
+    rows = []
+    for utterance, each in maps.items():
+        whole, frames = each["global_attention"].mean(0), len(each["audio_local_attention"])
+        on_frames = float(whole[:frames].sum())
+        rows.append(dict(utterance=utterance, on_frames=on_frames, frames=frames, tokens=len(whole) - frames))
+    return pd.DataFrame(rows)
 
 # %% ../nbs/54_probes.ipynb #against-null
 def against_null(found, exchanged) -> pd.DataFrame: # one row per map and cue

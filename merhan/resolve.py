@@ -90,9 +90,9 @@ def check_all(params):
     groups = {s.group for s in strategies.values()} - {"baseline"}
     check_seeds(params, strategies)
     check_families(params, groups | ({"stack"} if stacks else set()))
-    deltas = {f"strategy {name!r}": [s.delta] for name, s in strategies.items()}
-    for name, s in stacks.items(): deltas[f"stack {name!r}"] = [strategies[m].delta for m in s.stack]
-    for where, changes in deltas.items(): check_values(compose(base, *changes), where)
+    made = {f"strategy {name!r}": s.slots(base) for name, s in strategies.items()}
+    for name, s in stacks.items(): made[f"stack {name!r}"] = compose(base, *(strategies[m].delta for m in s.stack))
+    for where, slots in made.items(): check_values(slots, where)
 
 def check_seeds(params, strategies):
     "Raise if strategies that are tested together have different numbers of seeds."
@@ -100,8 +100,8 @@ def check_seeds(params, strategies):
     for family, groups in params["verdicts"]["families"].items():
         asked = {s.seeds or usual for s in strategies.values() if s.group in groups}
         if len(asked) > 1: raise ValueError(
-            f"the strategies of the family {family!r} are tested together, so they need as many seeds each; "
-            f"params.yaml gives them {' and '.join(map(str, asked))}")
+            f"the strategies of the family {family!r} are tested together and need the same number of seeds; "
+            f"the parameters give them {' and '.join(map(str, asked))}")
 
 def check_families(params, groups):
     "Raise unless every group of strategies appears exactly once under `verdicts`."

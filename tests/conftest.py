@@ -84,7 +84,7 @@ def prepared_workplace(work, demo):
     table["audio"] = [str(ROOT / path) for path in table.audio]
     table["heard"] = table.text.str.rsplit(n=1).str[0]  # as if the last word were never heard
     os.chdir(ROOT)
-    params = read_params("demo") | dict(leave_out={})  # here every strategy is trained
+    params = read_params("demo") | dict(leave_out={}, trained_longer={})  # here every strategy is trained, and for few epochs
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
     for entry in params["strategies"].values():
@@ -250,7 +250,7 @@ def reduce(clone, names=FEW):
     params = yaml.safe_load((clone.folder / "params.yaml").read_text())
     params["protocol"].update(seeds=2, baseline_seeds=2)
     params["corpus"].update(spoken=False)  # recognition takes minutes, and no strategy here reads what was heard
-    params["leave_out"] = {}  # of strategies that are not here
+    params["leave_out"], params["trained_longer"] = {}, {}  # of strategies that are not here
     params["verdicts"].update(simulated=40)
     params["inflation"].update(seeds=1, luck=2)
     params["probes"].update(models=["baseline", "gated_fusion"], pairings=2)

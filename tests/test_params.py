@@ -17,7 +17,7 @@ from merhan.strategies import baseline_of, read_stacks, read_strategies
 def test_every_strategy_composes(corpus):
     params = read_params(corpus)
     for strategy in read_strategies(params).values():
-        config = compose(baseline_of(params), strategy.delta)
+        config = strategy.slots(baseline_of(params))
         assert set(config) == set(SLOTS) and strategy.why and strategy.source
         declining = config["schedule"].get("cosine_decay")
         if declining:  # over the strategy's own epochs, not those of the baseline
