@@ -98,7 +98,7 @@ def many_to_one(
     others,  # name to runs of a strategy; all have the same seeds
     prior,   # variance and degrees of freedom of `prior_variance`
     level=.05, power=.8,
-) -> pd.DataFrame: # one row per strategy: difference, error, share of the baseline in its square, p, corrected, detectable
+) -> pd.DataFrame: # one row per strategy: difference, error, the baseline's share of its square, p, …, detectable
     "Dunnett's test on runs: each strategy against the baseline, corrected for the number of strategies."
     each = np.stack([r.to_numpy() for r in others.values()])
     columns = ["difference", "error", "share", "p", "p_corrected", "detectable"]

@@ -84,7 +84,7 @@ def prepared_workplace(work, demo):
     table["audio"] = [str(ROOT / path) for path in table.audio]
     table["heard"] = table.text.str.rsplit(n=1).str[0]  # as if the last word were never heard
     os.chdir(ROOT)
-    params = read_params("demo") | dict(leave_out={}, trained_longer={})  # here every strategy is trained, and for few epochs
+    params = read_params("demo") | dict(leave_out={}, trained_longer={})  # every strategy is trained, for few epochs
     params["baseline"]["loop"]["by_epoch"]["epochs"] = 2
     params["baseline"]["model"]["merhan"]["hidden_dim"] = 16
     for entry in params["strategies"].values():
