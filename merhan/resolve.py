@@ -189,14 +189,14 @@ def resolved_trial(
     lacking = [name for name in needed if name not in products]
     if lacking: raise ValueError(f"feature product {lacking[0]} was not made; run the features stage")
     used = dict(zip(("features", "text", *slots["variants"]), needed))
-    checked = {what: dict(name=name, checksum=products[name]["checksum"]) for what, name in used.items()}
+    made_from = {what: dict(name=name, source=products[name]["source"]) for what, name in used.items()}
     files = {path: weights_digest(path) for path in files_of(slots)}
-    return dict(classes=params["corpus"]["classes"], slots=slots, products=checked, labels=labels,
+    return dict(classes=params["corpus"]["classes"], slots=slots, products=made_from, labels=labels,
                 versions={library: version(library) for library in LIBRARIES}, pin=strategy_pin(slots)) | (
                     dict(files=files) if files else {})
 
 def files_of(slots) -> list:
-    "The models and files that the encoders inside a network are made from; those of products have their checksums."
+    "The models and files that the encoders inside a network are made from; those of products are among their sources."
     return sorted({*named_in(slots, "model_name", ENCODERS), *named_in(slots, "sentences", ENCODERS)})
 
 def strategy_pin(slots:dict) -> str:
