@@ -254,7 +254,8 @@ def judged(params, tables, costs=None, unready=()) -> pd.DataFrame: # one row pe
     control, others = runs(tables["baseline"]), {name: runs(tables[name]) for name in names}
     prior, families = prior_of(others), {}
     for name in names: families.setdefault(family_of(params, name), []).append(name)
-    parts = [pd.DataFrame(columns=["family", "p", "p_corrected", "p_flips", "error", "share", "detectable"])]
+    columns = ["family", "difference", "error", "share", "p", "p_corrected", "p_flips", "detectable"]
+    parts = [pd.DataFrame(columns=columns)]
     for family, members in families.items():
         tested = pd.DataFrame(index=members)
         if family != "equivalence":
