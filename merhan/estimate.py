@@ -31,7 +31,7 @@ from .params import check_names, read_machine, read_params
 from .products import Product, hashed_sources, made_together, source_of, write_products
 from .progress import progress
 from .rehearsal import RANDOM, memory_used, planned_turns, with_random_weights, write_made_up
-from .resolve import named_in, products_of, why_left_out, with_states
+from .resolve import named_in, products_of, what_lacks, why_left_out, with_states
 from .slots import SLOTS, compose
 from .strategies import baseline_of, read_strategies
 from .trial import assemble_as, inputs_of, on_one_thread
@@ -196,8 +196,8 @@ def estimate(corpus, count=64, only=None) -> dict: # features; strategies: one r
         table, few, is_made_up = known_turns(params, count, folder)
         base, strategies = baseline_of(params), read_strategies(params)
         asked = {name: s.slots(base) for name, s in strategies.items() if name in (only or strategies)}
-        slots = {name: s for name, s in asked.items()
-                 if not why_left_out(name, s, params) and not named_in(s, "sentences")}
+        lacks = lambda name, s: what_lacks(s, params) if only else why_left_out(name, s, params) # who asks, is told
+        slots = {name: s for name, s in asked.items() if not lacks(name, s) and not named_in(s, "sentences")}
         if not slots:
             raise ValueError(f"{', '.join(asked)} cannot be estimated from a handful of turns: a model or a file is "
                              f"missing, or sentences have to be learned first; try merhan rehearse --corpus {corpus}")
