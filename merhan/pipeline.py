@@ -18,7 +18,7 @@ from pathlib import Path
 import yaml
 
 from .layout import BIBLIOGRAPHY, LOOKS, TABLES, Place, digest, read_yaml, written
-from .params import DEMO, known_corpora, params_path, read_params
+from .params import DEMO, OF_ONE_CORPUS, known_corpora, params_path, read_params
 
 # %% ../nbs/42_pipeline.ipynb #stage
 @dataclass(frozen=True)
@@ -259,7 +259,7 @@ WATCHED = (
 def watched_params(corpus) -> list:
     "The parameters that the first stage watches on behalf of all others."
     if corpus == DEMO: return list(WATCHED)
-    return [name for name in WATCHED if name != "corpus"] + [{str(params_path(corpus)): None}]
+    return [name for name in WATCHED if name not in ("corpus", *OF_ONE_CORPUS)] + [{str(params_path(corpus)): None}]
 
 # %% ../nbs/42_pipeline.ipynb #head
 HEAD = "# Generated from the table of stages in nbs/42_pipeline.ipynb by `make export`; never edited.\n"

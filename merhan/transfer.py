@@ -43,8 +43,9 @@ def moderated_errors(left_out) -> np.ndarray: # of each column
 def differences_of(place) -> tuple: # table (index: model; columns: group, difference, error, verdict); left out
     "Every strategy, stack and average of a corpus against its baseline, and the same without each session."
     params, metrics, rows = read_params(place.corpus), place.metrics(), {}
-    tables = place.predictions(entries_of(params))
-    for name in [name for name in entries_of(params) if name in metrics and name != "baseline"]:
+    entries = entries_of(params)
+    tables = place.predictions(entries)
+    for name in [name for name in entries if name in metrics and name != "baseline"]:
         verdict = metrics[name]["against_baseline"][UA]["verdict"]
         if verdict == NOT_CONVERGED or family_of(params, name) == "equivalence": continue
         rows[name] = dict(group=group_of(params, name), verdict=verdict)
