@@ -64,7 +64,7 @@ def chance_of_larger(
     freedom, # degrees of freedom of the variances; may be infinite
 ) -> float:
     "The probability that the largest of several |t| exceeds `t` if no strategy differs (Dunnett 1955)."
-    shares = np.asarray(shares, float)
+    shares = np.minimum(np.asarray(shares, float), 1 - 1e-12) # where strategies do not vary, all luck is the baseline's
     scale = mass = np.ones(1)
     if not np.isinf(freedom):
         scale, mass = np.sqrt(stats.chi2.ppf((SHARES + 1) / 2, freedom) / freedom), MASSES / 2
