@@ -73,7 +73,7 @@ KEYS = {
     "parallel": {"backend", "jobs", "address"},
     "arithmetic": {"precision", "fused", "merged", "compiled", "processes"},
     "adaptation": {"reader", "path", "labels"},
-    "verdicts": {"level", "margin", "simulated", "families", "equivalence", "equivalent"},
+    "verdicts": {"level", "margin", "simulated", "families", "equivalence", "equivalent", "caution"},
     "inflation": {"seeds", "luck"},
     "probes": {"models", "pairings"},
 }

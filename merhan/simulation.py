@@ -122,13 +122,13 @@ def pooled_recalls(means, turns) -> tuple: # UA with all sessions, and with each
     return (hits.sum(-2) / turns.sum(0)).mean(-1), np.stack([l.mean(-1) for l in left])
 
 # %% ../nbs/52_simulation.ipynb #tested
-def tested(control, others, prior, level) -> tuple: # corrected p, difference of means over runs
+def tested(control, others, prior, level, caution=1.) -> tuple: # corrected p, difference of means over runs
     "Every strategy against the baseline, from their runs' UA [session, seed] and [strategy, session, seed]."
     difference, error, shares, worth = t_statistics(control, others, prior)
     t = abs(difference) / error
     alone = 2 * stats.t.sf(t, worth)
     # correction never lowers p, so it is skipped where `alone` is not significant
-    corrected = [chance_of_larger(x, shares, worth) if p < level else p for x, p in zip(t, alone)]
+    corrected = [caution * chance_of_larger(x, shares, worth) if p < level else p for x, p in zip(t, alone)]
     return np.array(corrected), difference
 
 def words_for(p, over_runs, whole, wide, narrow, margin, level) -> np.ndarray: # [strategy]
@@ -140,12 +140,14 @@ def words_for(p, over_runs, whole, wide, narrow, margin, level) -> np.ndarray: #
         for one, mean, value, w, n in rows
     ])
 
-def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2., level=.05) -> dict:
+def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2., level=.05, caution=1.) -> dict:
     "What the method, and its rivals, conclude from one made-up grid: arrays [strategy]."
     rng = np.random.default_rng(number)
     control, others = drawn(variation, rng, effects, in_sessions)
     runs_0, runs = control.mean(-1), others.mean(-1)
-    p, over_runs = tested(runs_0, runs, prior_variance(*within_sessions(runs)), level)
+    prior = prior_variance(*within_sessions(runs))
+    p, over_runs = tested(runs_0, runs, prior, level, caution)
+    bare, _ = tested(runs_0, runs, prior, level) if flips else (np.ones(len(runs)), None)
     of_pooled, _ = tested(runs_0, runs, (pooled_variance(runs_0, runs), np.inf), level)
     gains = others.mean(2) - control.mean(1)
     whole, left = pooled_recalls(gains, variation.turns)
@@ -155,7 +157,8 @@ def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2.
     of_control, of_control_left = pooled_recalls(control.mean(1), variation.turns)
     true = np.asarray(effects, float)
     return dict(
-        found=p < level, found_pooled=of_pooled < level, helps=np.isin(words, ["helps", "hurts"]),
+        found=p < level, found_bare=bare < level, found_pooled=of_pooled < level,
+        helps=np.isin(words, ["helps", "hurts"]),
         covered=abs(whole - true) <= wide, covered_bootstrap=(low <= true) & (true <= high),
         control_covered=abs(of_control) <= reach_of(of_control_left),
         equivalent=words == "equivalent", within=abs(whole) + narrow <= margin,
