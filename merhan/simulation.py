@@ -122,13 +122,13 @@ def pooled_recalls(means, turns) -> tuple: # UA with all sessions, and with each
     return (hits.sum(-2) / turns.sum(0)).mean(-1), np.stack([l.mean(-1) for l in left])
 
 # %% ../nbs/52_simulation.ipynb #tested
-def tested(control, others, prior, level, caution=1.) -> tuple: # corrected p, difference of means over runs
+def tested(control, others, prior, level) -> tuple: # corrected p, difference of means over runs
     "Every strategy against the baseline, from their runs' UA [session, seed] and [strategy, session, seed]."
     difference, error, shares, worth = t_statistics(control, others, prior)
     t = abs(difference) / error
     alone = 2 * stats.t.sf(t, worth)
     # correction never lowers p, so it is skipped where `alone` is not significant
-    corrected = [caution * chance_of_larger(x, shares, worth) if p < level else p for x, p in zip(t, alone)]
+    corrected = [chance_of_larger(x, shares, worth) if p < level else p for x, p in zip(t, alone)]
     return np.array(corrected), difference
 
 def words_for(p, over_runs, whole, wide, narrow, margin, level) -> np.ndarray: # [strategy]
@@ -145,9 +145,8 @@ def outcome(variation, number, effects, in_sessions=True, flips=False, margin=2.
     rng = np.random.default_rng(number)
     control, others = drawn(variation, rng, effects, in_sessions)
     runs_0, runs = control.mean(-1), others.mean(-1)
-    prior = prior_variance(*within_sessions(runs))
-    p, over_runs = tested(runs_0, runs, prior, level, caution)
-    bare, _ = tested(runs_0, runs, prior, level) if flips else (np.ones(len(runs)), None)
+    bare, over_runs = tested(runs_0, runs, prior_variance(*within_sessions(runs)), level)
+    p = caution * bare
     of_pooled, _ = tested(runs_0, runs, (pooled_variance(runs_0, runs), np.inf), level)
     gains = others.mean(2) - control.mean(1)
     whole, left = pooled_recalls(gains, variation.turns)
