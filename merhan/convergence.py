@@ -36,9 +36,10 @@ def has_converged(found) -> bool: # of `convergence`
     "Whether enough runs of a strategy have converged."
     return found["converged"] >= ENOUGH
 
-def not_converged(found, averages) -> set: # of names
-    "Models of which too few runs have converged, and averages of such; those that are not trained in epochs have none."
+def not_converged(found, averages, equal=()) -> set: # of names; `equal`: what is built to be the baseline
+    "Models of which too few runs have converged, and averages of such; without epochs, a model counts as converged."
     few = {name for name, each in found.items() if each.get("converged") is not None and not has_converged(each)}
+    if "baseline" not in few: few -= set(equal)
     return few | {name for name, entry in averages.items() if few & set(entry["of"])}
 
 # %% ../nbs/57_convergence.ipynb #gain-of
@@ -56,7 +57,7 @@ def gain_of(validation, reference) -> dict: # difference, low, high (95 %), uppe
     return dict(difference=mean, low=mean - reach, high=mean + reach, upper=mean + upper, runs=apart.size)
 
 def criteria(longer=None, size=None) -> dict: # criterion to `gain_of`, and whether it holds
-    "What a baseline has to fulfil: of twice its epochs, and of the specification's size; None where it was not tried."
+    "What a baseline has to fulfil, of twice its epochs and of the specification's recipe; None where it was not tried."
     made = {}
     if longer is not None: made["twice the epochs"] = longer | dict(holds=bool(longer["upper"] < MOST_GAIN))
     if size is not None: made["specification's size"] = size | dict(holds=bool(size["low"] <= 0))

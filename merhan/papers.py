@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIMPLE', 'ROWS', 'HEADLINE', 'ALONE', 'NUMBERS', 'HELD_OUT', 'DIVIDED', 'interval_text', 'headline', 'one_at_a_time',
-           'of_group', 'family', 'compared', 'simple_rows', 'census', 'census_text', 'finding', 'references', 'cited',
-           'authors', 'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name', 'reproduce', 'provenance',
-           'two_columns', 'trained_on', 'joint_provenance']
+           'of_group', 'family', 'compared', 'simple_rows', 'census', 'census_text', 'longer_text', 'finding',
+           'references', 'cited', 'authors', 'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name',
+           'reproduce', 'provenance', 'two_columns', 'trained_on', 'joint_provenance']
 
 # %% ../nbs/61_papers.ipynb #imports
 from itertools import count
@@ -92,6 +92,12 @@ def census_text(params, metrics) -> str:
     found = census(params, metrics)
     counted = [f"{len(names)} {words[kind][len(names) != 1]}" for kind, names in found.items() if names]
     return " and ".join(filter(None, [", ".join(counted[:-1]), *counted[-1:]])) or "no other model"
+
+def longer_text(params, names) -> str: # markdown; empty where there is none
+    "Which of several models had twice the baseline's epochs, for below a table of their scores."
+    longer = [name.replace("_", " ") for name in names if name in (params.get("trained_longer") or {})]
+    if not longer: return ""
+    return f"With up to twice the baseline's epochs, since too few of their runs had converged: {', '.join(longer)}."
 
 # %% ../nbs/61_papers.ipynb #numbers
 NUMBERS = count(1)
