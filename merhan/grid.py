@@ -256,10 +256,14 @@ def gather(trials, table, side="test") -> pd.DataFrame:
     return made.astype({name: np.float32 for name in made if name.startswith("p_")}) # half as large, and as good
 
 def gather_as_used(trials, table) -> pd.DataFrame: # as of `gather`, and `given`: what else of a speaker was known
-    "Predictions of turns that come `alone`, or after the speaker's `earlier` turns; no rows where that is all one."
-    ways = [way for way in ("alone", "earlier") if (trials[0].result/f"test_{way}.parquet").is_file()]
-    if not ways: return pd.DataFrame(dict(fold=[], seed=[]))
-    return pd.concat([gather(trials, table, f"test_{way}").assign(given=way) for way in ways], ignore_index=True)
+    """Predictions of turns that come `alone`, or after the speaker's `earlier` turns; no rows where that is all one.
+    In a stack whose members differ from fold to fold, some trials do not scale by speaker: these predict as always."""
+    has = lambda trial, way: (trial.result/f"test_{way}.parquet").is_file()
+    ways = [way for way in ("alone", "earlier") if any(has(trial, way) for trial in trials)]
+    parts = [
+        gather([trial], table, f"test_{way}" if has(trial, way) else "test").assign(given=way)
+        for way in ways for trial in trials]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(dict(fold=[], seed=[]))
 
 def gather_history(trials) -> pd.DataFrame: # fold, seed, parameters, epoch, losses, learning rate, kept
     """Learning curves of all trials; `kept` is true in the epoch whose weights were kept,
