@@ -75,7 +75,8 @@ STAGES = (
     Stage("select", "what helped, put together in every fold from its validation predictions",
           when="stacks",
           uses=("corpus", "protocol", "baseline", "own_baseline", "strategies", "stacks", "trained_longer"),
-          reads=("nbs/pipeline/train.ipynb", TURNS, HEARD, "W/features/products.json", "W/single/validation"),
+          reads=("nbs/pipeline/train.ipynb", "C/single/baseline.yaml", # which has the hash of what train's code reaches
+                 TURNS, HEARD, "W/features/products.json", "W/single/validation"),
           keeps=("W/stacks/features",), writes=("C/stacks", "R/select.ipynb")),
     Stage("train_stack", "every fold with every seed of one stack",
           each="stacks", when="stacks", **training("stacks")),
