@@ -122,7 +122,8 @@ def read_params(corpus:str) -> dict:
             f"{path} describes corpus {params['corpus'].get('name')!r}, not {corpus!r}; known: {known_corpora()}")
     stacks, simple, deltas = params.get("stacks") or {}, params.get("simple") or [], params.get("deltas") or {}
     check_names(deltas, params["strategies"], path, "deltas")
-    for part in OF_ONE_CORPUS: check_names(params.get(part) or {}, params["strategies"], path, part)
+    check_names(params.get("leave_out") or {}, params["strategies"], path, "leave_out")
+    check_names(params.get("trained_longer") or {}, params["strategies"] | stacks, path, "trained_longer")
     changed = {name: params["strategies"][name] | dict(delta=delta) for name, delta in deltas.items()}
     params["strategies"] = params["strategies"] | changed
     check_names(params.get("only") or [], params["strategies"], path, "only")
