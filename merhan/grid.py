@@ -258,11 +258,11 @@ def gather(trials, table, side="test") -> pd.DataFrame:
 def gather_as_used(trials, table) -> pd.DataFrame: # as of `gather`, and `given`: what else of a speaker was known
     """Predictions of turns that come `alone`, or after the speaker's `earlier` turns; no rows where that is all one.
     In a stack whose members differ from fold to fold, some trials do not scale by speaker: these predict as always."""
-    has = lambda trial, way: (trial.result/f"test_{way}.parquet").is_file()
-    ways = [way for way in ("alone", "earlier") if any(has(trial, way) for trial in trials)]
-    parts = [
-        gather([trial], table, f"test_{way}" if has(trial, way) else "test").assign(given=way)
-        for way in ways for trial in trials]
+    parts = []
+    for way in ("alone", "earlier"):
+        scales = [(trial.result/f"test_{way}.parquet").is_file() for trial in trials]
+        for trial, has in zip(trials, scales):
+            if any(scales): parts.append(gather([trial], table, f"test_{way}" if has else "test").assign(given=way))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(dict(fold=[], seed=[]))
 
 def gather_history(trials) -> pd.DataFrame: # fold, seed, parameters, epoch, losses, learning rate, kept
