@@ -241,6 +241,7 @@ def reduce(clone, names=FEW):
         "rm",
         "-rq",
         "--ignore-unmatch",
+        "pipelines/ravdess_goemotions",  # whose rows would not be here
         *(
             f"{kind}/{corpus}"
             for kind in ("reports", "metrics", "configs")
