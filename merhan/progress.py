@@ -57,9 +57,10 @@ def end_with(masters:tuple): # processes: the parent, and perhaps its parent
 def of_this_stage(process) -> bool:
     "Whether a process was started for the stage of DVC that this one belongs to: a shell, most often (Linux)."
     try:
-        return f"DVC_STAGE={os.environ['DVC_STAGE']}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+        given = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
     except OSError:
         return False
+    return f"DVC_STAGE={os.environ['DVC_STAGE']}".encode() in given
 
 def end_with_dvc():
     "End this process soon after the `dvc` that started it is gone, or now if that happened while it was being started."
