@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'PALE', 'MARKERS', 'PAGE', 'STYLE', 'CURVES', 'TICKS', 'NEARBY', 'paper', 'plot_ratings', 'plot_confusion',
-           'plot_calibration', 'calibrated_band', 'plot_intervals', 'plot_curves', 'plot_costs', 'name_apart',
+           'plot_calibration', 'calibrated_band', 'plot_intervals', 'panels', 'plot_curves', 'plot_costs', 'name_apart',
            'name_one']
 
 # %% ../nbs/60_figures.ipynb #imports
@@ -96,6 +96,23 @@ def plot_intervals(rows, axis, unit="UA [%]"):
         axis.plot(rows[name]["mean"], y, "o", color="C0")
     axis.set(yticks=range(len(names)), yticklabels=names, ylim=(-.6, len(names) - .4), xlabel=unit)
     axis.grid(axis="x", alpha=.3)
+
+# %% ../nbs/60_figures.ipynb #panels
+def panels(
+    tables, # name to predictions
+    draw,   # `plot_confusion`, `plot_calibration`: a table, and where it is drawn
+    across=3,
+):
+    "A panel for each model, under its name, so many in a row; returns the figure."
+    rows = -(-len(tables) // across)
+    size = PAGE, rows * PAGE / across * 1.07 # square panels, and a title
+    figure, axes = plt.subplots(rows, across, figsize=size, layout="constrained", sharey=True, squeeze=False)
+    for axis, name in zip(axes.flat, tables):
+        draw(tables[name], axis)
+        axis.set(title=name.replace("_", " "))
+    for axis in axes[:, 1:].flat: axis.set(ylabel="")
+    for axis in axes.flat[len(tables):]: axis.set_axis_off()
+    return figure
 
 # %% ../nbs/60_figures.ipynb #curves
 CURVES = dict(train_loss="training loss", validation_loss="validation loss", validation_ua="validation UA [%]")

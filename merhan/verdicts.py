@@ -6,7 +6,7 @@
 __all__ = ['NODES', 'WEIGHTS', 'SHARES', 'MASSES', 'ALL', 'SCALES', 'NOT_CONVERGED', 'OF_EQUIVALENCE', 'runs', 'variance_within',
            'spread', 'prior_variance', 'moderated', 'chance_of_larger', 'critical_value', 't_statistics', 'many_to_one',
            'detectable_t', 'flipped', 'paired', 'ua_interval', 'ua_with_interval', 'pooled_ua', 'left_out_ua',
-           'verdict', 'holm', 'outcome_of', 'shrunken', 'family_of', 'judged', 'among_alike', 'prior_of',
+           'verdict', 'holm', 'outcome_of', 'shrunken', 'family_of', 'built_equal', 'judged', 'among_alike', 'prior_of',
            'tested_family', 'control_of', 'worded', 'cheaper', 'with_verdicts', 'as_json', 'compared_pair',
            'within_sessions']
 
@@ -245,6 +245,10 @@ def family_of(params, name) -> str: # a name under `verdicts.families`, or `equi
     raise ValueError(
         f"{name} is of group {group!r}, which is neither in verdicts.families nor in verdicts.equivalence "
         "of params.yaml")
+
+def built_equal(params) -> list: # names
+    "Models that are built to be the baseline, and are tested for equivalence only."
+    return [name for name in entries_of(params) if name != "baseline" and family_of(params, name) == "equivalence"]
 
 def judged(params, tables, costs=None, unready=()) -> pd.DataFrame: # one row per strategy
     """The verdict on every strategy and every stack of a corpus, from predictions on the test sides;
