@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CONFIGS', 'PREDICTIONS', 'VALIDATION', 'HISTORY', 'CHECKS', 'WEIGHTS', 'SPLITS', 'TURNS', 'AS_USED', 'HEARD',
-           'STAGES', 'WATCHED', 'HEAD', 'PLOTS', 'JOINT', 'JOINT_NOTEBOOKS', 'STAGE_OF_LOCK', 'NOTES', 'Stage',
-           'training', 'papers', 'params_digest', 'stages_of', 'dvc_stage', 'located', 'is_listed', 'applies_to',
-           'sources_of', 'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file', 'write_pipelines',
-           'joint_text', 'write_joint', 'whole_stages', 'mend_lock', 'mend_notes', 'expected_stages', 'dead_stages',
-           'prune_lock']
+           'STAGES', 'WATCHED', 'HEAD', 'PLOTS', 'JOINT', 'JOINT_NOTEBOOKS', 'JOINT_FILES', 'STAGE_OF_LOCK', 'NOTES',
+           'Stage', 'training', 'papers', 'params_digest', 'stages_of', 'dvc_stage', 'located', 'is_listed',
+           'applies_to', 'sources_of', 'adaptation_of', 'watched_params', 'pipeline_text', 'pipeline_file',
+           'write_pipelines', 'joint_text', 'write_joint', 'whole_stages', 'mend_lock', 'mend_notes', 'expected_stages',
+           'dead_stages', 'prune_lock']
 
 # %% ../nbs/42_pipeline.ipynb #imports
 import json, re
@@ -307,6 +307,7 @@ def write_pipelines():
 # %% ../nbs/42_pipeline.ipynb #joint
 JOINT = "transfer"              # the pipeline, its place, its parameter and its paper
 JOINT_NOTEBOOKS = ("crossed", JOINT)
+JOINT_FILES = (f"metrics/{JOINT}.csv", f"metrics/{JOINT}.json") # every model over the corpora; how far these agree
 
 def joint_text(corpora) -> str:
     "The content of the `dvc.yaml` that joins corpora."
@@ -329,7 +330,7 @@ def joint_text(corpora) -> str:
             desc="the paper on what transfers", cmd=f"merhan run {JOINT} --corpus {JOINT}",
             deps=[*own(JOINT), str(BIBLIOGRAPHY), str(place.work/"crossed"),
                   *each(TURNS, SPLITS, "M", "C/single/baseline.yaml", *PREDICTIONS, "W/averages")],
-            outs=[kept(place.reports/f"{JOINT}.ipynb"), kept(f"metrics/{JOINT}.csv")]))
+            outs=[kept(place.reports/f"{JOINT}.ipynb"), *map(kept, JOINT_FILES)]))
     for stage in stages.values(): stage["wdir"] = "../.."
     return HEAD + yaml.safe_dump(dict(stages=stages), sort_keys=False, width=200)
 

@@ -76,20 +76,25 @@ def between_variance(differences, errors) -> float: # both [model, corpus], nan 
     per_unit = total - np.nansum(w**2, 1) / total
     return float(max(0., excess.sum() / per_unit.sum()))
 
-def random_effects(differences, errors, between, margin=2.) -> dict: # difference, low, high, error, p, exceeds
-    """The mean effect over corpora with its error, its 95 % interval, the p of no effect,
-    and the probability that it exceeds the margin."""
+def random_effects(differences, errors, between, margin=2.) -> dict: # difference, low, high, error, p, p_apart, exceeds
+    """The mean effect over corpora with its error, its 95 % interval, the p of no effect, that of corpora that are
+    no further apart than others (Cochran's Q), and the probability that the mean exceeds the margin."""
     d, variance = np.asarray(differences, float), np.asarray(errors, float)**2 + between
     weight = np.nansum(1 / variance)
     mean, error = float(np.nansum(d / variance) / weight), float(np.sqrt(1 / weight))
-    reach = stats.norm.ppf(.975) * error
+    reach, apart = stats.norm.ppf(.975) * error, float(np.nansum((d - mean)**2 / variance))
     return dict(difference=mean, low=mean - reach, high=mean + reach, error=error,
-                p=float(2 * stats.norm.sf(abs(mean) / error)), exceeds=float(stats.norm.sf(margin, mean, error)))
+                p=float(2 * stats.norm.sf(abs(mean) / error)),
+                p_apart=float(stats.chi2.sf(apart, max(1, (~np.isnan(d)).sum() - 1))),
+                exceeds=float(stats.norm.sf(margin, mean, error)))
 
 # %% ../nbs/595_transfer.ipynb #group-effects
 def group_effects(left_out, members, between) -> dict: # of `random_effects`; by_corpus: difference and error
     "The mean effect of some models over corpora, and on each. `left_out`: corpus to `left_out_of`."
-    means = {corpus: table[table.columns.intersection(members)].mean(axis=1) for corpus, table in left_out.items()}
+    means = {}
+    for corpus, table in left_out.items():
+        own = table[table.columns.intersection(members)]
+        means[corpus] = own.T.drop_duplicates().mean() # a model under two names counts once
     by_corpus = {
         corpus: (float(mean[ALL]), float(error_of(mean.drop(ALL).to_numpy()))) for corpus, mean in means.items()}
     differences, errors = zip(*by_corpus.values())
@@ -120,9 +125,10 @@ FIRM = dict(helps=1, hurts=-1, **{"helps here": 1, "hurts here": -1}) # verdicts
 
 def verdict_over(estimate, p_corrected, differences, verdicts, level=.05) -> str:
     "What several corpora say about one model; those that lack it have no verdict."
-    directions = [FIRM.get(word, 0) for word in verdicts if isinstance(word, str)]
-    if {-1, 1} <= set(directions): return "differs"
+    said = [word for word in verdicts if isinstance(word, str)]
+    if {-1, 1} <= {FIRM.get(word, 0) for word in said}: return "differs"
     word = "helps" if estimate["difference"] > 0 else "hurts"
-    if len(directions) > 1 and abs(sum(directions)) == len(directions): return f"{word} on all"
+    if len(said) > 1 and set(said) == {word}: return f"{word} on all"
+    if estimate["p_apart"] < level: return "differs in size"
     signs = set(np.sign([d for d in differences if not np.isnan(d)]))
     return f"{word} on average" if p_corrected < level and len(signs) == 1 else "open"
