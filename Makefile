@@ -51,10 +51,12 @@ lessons: install ## run the library notebooks, and write their outputs into them
 
 check: data      ## the quick part of the tests: export, clean, lint, fast tests (below 3 minutes)
 	ruff check merhan tests
+	ruff check --select F nbs/pipeline
 	pytest -q -n 2 $(QUICK)
 
 test: data       ## what has to hold: export, lessons, tests, the whole pipeline in a temporary clone
 	ruff check merhan tests
+	ruff check --select F nbs/pipeline
 	pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "not heavy" tests
 
 test-all: data   ## what takes longer beside it: everything computed twice, real voices, compilers

@@ -57,8 +57,8 @@ def gain_of(validation, reference) -> dict: # difference, low, high (95 %), uppe
     return dict(difference=mean, low=mean - reach, high=mean + reach, upper=mean + upper, runs=apart.size)
 
 def criteria(longer=None, size=None) -> dict: # criterion to `gain_of`, and whether it holds
-    "What a baseline has to fulfil, of twice its epochs and of the specification's recipe; None where it was not tried."
+    "What is asked of a baseline: how it compares with twice its epochs and with the specification's recipe, if tried."
     made = {}
     if longer is not None: made["twice the epochs"] = longer | dict(holds=bool(longer["upper"] < MOST_GAIN))
-    if size is not None: made["specification's size"] = size | dict(holds=bool(size["low"] <= 0))
+    if size is not None: made["the specification's recipe"] = size | dict(holds=bool(size["low"] <= 0))
     return made

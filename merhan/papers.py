@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SIMPLE', 'ROWS', 'HEADLINE', 'ALONE', 'NUMBERS', 'HELD_OUT', 'DIVIDED', 'interval_text', 'headline', 'one_at_a_time',
-           'of_group', 'family', 'compared', 'simple_rows', 'census', 'census_text', 'longer_text', 'finding',
-           'references', 'cited', 'authors', 'author', 'held_out', 'breakdown', 'pipeline_of', 'stage_name',
-           'reproduce', 'provenance', 'two_columns', 'trained_on', 'joint_provenance']
+           'of_group', 'family', 'compared', 'simple_rows', 'census', 'census_text', 'trained_longer', 'longer_text',
+           'chosen_text', 'finding', 'references', 'cited', 'authors', 'author', 'held_out', 'breakdown', 'pipeline_of',
+           'stage_name', 'reproduce', 'provenance', 'two_columns', 'trained_on', 'joint_provenance']
 
 # %% ../nbs/61_papers.ipynb #imports
 from itertools import count
@@ -93,11 +93,24 @@ def census_text(params, metrics) -> str:
     counted = [f"{len(names)} {words[kind][len(names) != 1]}" for kind, names in found.items() if names]
     return " and ".join(filter(None, [", ".join(counted[:-1]), *counted[-1:]])) or "no other model"
 
+# %% ../nbs/61_papers.ipynb #longer
+def trained_longer(params) -> set: # of names
+    "Strategies and stacks that were trained for twice as long, and averages of such."
+    names = set(params.get("trained_longer") or {})
+    return names | {name for name, entry in params["averages"].items() if names & set(entry["of"])}
+
 def longer_text(params, names) -> str: # markdown; empty where there is none
     "Which of several models had twice the baseline's epochs, for below a table of their scores."
-    longer = [name.replace("_", " ") for name in names if name in (params.get("trained_longer") or {})]
+    longer = [name.replace("_", " ") for name in names if name in trained_longer(params)]
     if not longer: return ""
-    return f"With up to twice the baseline's epochs, since too few of their runs had converged: {', '.join(longer)}."
+    return f"Trained for up to twice as long as the baseline, since too few runs had converged: {', '.join(longer)}."
+
+# %% ../nbs/61_papers.ipynb #chosen
+def chosen_text(params, names) -> str: # sentences
+    "How the members of those stacks that have a fixed list were chosen, in the words of their entries."
+    fixed = {name: entry for name, entry in params["stacks"].items() if name in names and entry.get("stack")}
+    not_said = "How the members of *{}* were chosen is not said."
+    return " ".join(entry.get("chosen") or not_said.format(name.replace("_", " ")) for name, entry in fixed.items())
 
 # %% ../nbs/61_papers.ipynb #numbers
 NUMBERS = count(1)

@@ -107,7 +107,7 @@ def read_stacks(params:dict) -> dict: # name to `Stack`
     "The stacks of `params.yaml`, each checked: members and groups exist, and fixed members do not conflict."
     strategies, base, made = read_strategies(params), baseline_of(params), {}
     for name, entry in (params.get("stacks") or {}).items():
-        checked_entry(name, entry, ("why", "source", "group", "after", "without", *FORMS))
+        checked_entry(name, entry, ("why", "source", "chosen", "group", "after", "without", *FORMS))
         members, groups, after = entry.get("stack") or [], entry.get("helped") or [], entry.get("after")
         others = dict(random_as=entry.get("random_as") or "", of=entry.get("of") or "")
         check_stack(name, members, groups, after, strategies, made)
