@@ -260,10 +260,10 @@ WATCHED = (
 def watched_params(corpus) -> list:
     "The parameters that the first stage watches on behalf of all others."
     if corpus == DEMO: return list(WATCHED)
-    own = params_path(corpus)
-    others = [params_path(other) for other in [read_yaml(own).get("inherits")] if other]
+    files = [params_path(corpus)]
+    if (other := read_yaml(files[0]).get("inherits")): files.append(params_path(other))
     shared = [name for name in WATCHED if name not in ("corpus", *OF_ONE_CORPUS)]
-    return shared + [{str(path): None} for path in [own, *others]]
+    return shared + [{str(path): None} for path in files]
 
 # %% ../nbs/42_pipeline.ipynb #head
 HEAD = "# Generated from the table of stages in nbs/42_pipeline.ipynb by `make export`; never edited.\n"
