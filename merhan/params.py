@@ -75,7 +75,6 @@ KEYS = {
     "adaptation": {"reader", "path", "labels"},
     "verdicts": {"level", "margin", "simulated", "families", "equivalence", "equivalent", "caution"},
     "inflation": {"seeds", "luck"},
-    "hypotheses": {"commit", "seen_before", "amended"},
     "probes": {"models", "pairings"},
 }
 DEMO = "demo" # the bundled corpus
