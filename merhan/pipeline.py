@@ -313,7 +313,7 @@ def joint_text(corpora) -> str:
     "The content of the `dvc.yaml` that joins corpora."
     place, all_params = Place(JOINT), [read_params(corpus) for corpus in corpora]
     each = lambda *paths: [located(path, params, None) for params in all_params for path in paths]
-    recordings = [path for params in all_params for path in sources_of(params)]
+    recordings = dict.fromkeys(path for params in all_params for path in sources_of(params)) # corpora may share some
     own = lambda notebook: [f"nbs/pipeline/{notebook}.ipynb", str(place.work/"pins"/notebook)]
     kept = lambda path: {str(path): dict(cache=False)}
     stages = dict(

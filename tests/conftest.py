@@ -245,13 +245,14 @@ def reduce(clone, names=FEW):
         *(
             f"{kind}/{corpus}"
             for kind in ("reports", "metrics", "configs")
-            for corpus in ("demo", "emodb_goemotions")
+            for corpus in ("demo", "emodb_goemotions", "ravdess_goemotions")
         ),
     )  # of more strategies than are run here
     params = yaml.safe_load((clone.folder / "params.yaml").read_text())
     params["protocol"].update(seeds=2, baseline_seeds=2)
     params["corpus"].update(spoken=False)  # recognition takes minutes, and no strategy here reads what was heard
     params["leave_out"], params["trained_longer"] = {}, {}  # of strategies that are not here
+    params["transfer"].remove("ravdess_goemotions")
     params["verdicts"].update(simulated=40)
     params["inflation"].update(seeds=1, luck=2)
     params["probes"].update(models=["baseline", "gated_fusion"], pairings=2)
