@@ -103,7 +103,9 @@ def longer_text(params, names) -> str: # markdown; empty where there is none
     "Which of several models had twice the baseline's epochs, for below a table of their scores."
     longer = [name.replace("_", " ") for name in names if name in trained_longer(params)]
     if not longer: return ""
-    return f"Trained for up to twice as long as the baseline, since too few runs had converged: {', '.join(longer)}."
+    where = f" on *{params['inherits']}*" if params.get("inherits") else ""
+    return (
+        f"Trained for up to twice as long as the baseline, since too few runs had converged{where}: {', '.join(longer)}.")
 
 # %% ../nbs/61_papers.ipynb #chosen
 def chosen_text(params, names) -> str: # sentences
