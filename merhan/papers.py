@@ -104,8 +104,8 @@ def longer_text(params, names) -> str: # markdown; empty where there is none
     longer = [name.replace("_", " ") for name in names if name in trained_longer(params)]
     if not longer: return ""
     where = f" on *{params['inherits']}*" if params.get("inherits") else ""
-    return (
-        f"Trained for up to twice as long as the baseline, since too few runs had converged{where}: {', '.join(longer)}.")
+    why = f"since too few runs had converged{where}"
+    return f"Trained for up to twice as long as the baseline, {why}: {', '.join(longer)}."
 
 # %% ../nbs/61_papers.ipynb #chosen
 def chosen_text(params, names) -> str: # sentences
