@@ -66,8 +66,8 @@ def main(arguments=None):
         surround()
         if not Path("params.yaml").is_file(): raise ValueError(
             "there is no params.yaml here; run merhan from the root of the repository")
-        if arguments is None and given["command"] in EXECUTING: settle()
-        if given.pop("command") in EXECUTING: end_with_dvc()
+        end_with_dvc()
+        if given.pop("command") in EXECUTING and arguments is None: settle()
         status = function(**given)
         sys.stdout.flush()
     except BrokenPipeError: # whoever read the output has had enough
