@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MINILM_SHA256', 'EXPRESSIONS', 'text_model_path', 'load_text_model', 'model_folder', 'is_at_hand', 'Tokenized',
-           'SentenceStates', 'frozen', 'HeardStates', 'heard', 'with_expressions', 'emotion_tokens',
-           'labelled_sentences', 'balanced_rows', 'fine_tuned', 'warm_up_and_decay', 'adapted_model', 'chance_kept',
-           'adapted', 'SentenceNumbers', 'token_ids']
+           'SentenceStates', 'frozen', 'HeardStates', 'heard', 'PlainStates', 'plain_bert', 'with_expressions',
+           'emotion_tokens', 'labelled_sentences', 'balanced_rows', 'fine_tuned', 'warm_up_and_decay', 'adapted_model',
+           'chance_kept', 'adapted', 'SentenceNumbers', 'token_ids']
 
 # %% ../nbs/145_text.ipynb #imports
 import random
@@ -18,12 +18,14 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
+from safetensors.torch import load_file
 from filelock import FileLock
 from torch import nn
 
 from .features import CANNOT_LOAD
-from .layout import SCRATCH, damaged, digest, file_sha256, seal, written
+from .layout import SCRATCH, damaged, digest, file_sha256, read_json, seal, written
 from .pins import pin
+from .plain import OF_BERT, Bert, with_weights
 from .progress import progress
 from .slots import Reading, text
 from .whisper import WHISPER, whisper_folder
@@ -134,6 +136,50 @@ def heard(
 ) -> HeardStates:
     "The words as speech recognition hears them, read by an encoder that is not trained [tokens, channels]."
     return HeardStates(*load_text_model(model_name), max_tokens)
+
+# %% ../nbs/145_text.ipynb #plain-states
+class PlainStates(Reading):
+    "Sentence to the last hidden states of a BERT [tokens, channels], by its weights and its tokenizer alone."
+    def __init__(self, folder, max_tokens):
+        from tokenizers import Tokenizer
+        self.tokenizer, self.max_tokens = Tokenizer.from_file(str(folder/"tokenizer.json")), max_tokens
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        config, state = read_json(folder/"config.json"), load_file(folder/"model.safetensors")
+        bare = {name.removeprefix("bert."): values for name, values in state.items()}
+        self.encoder = with_weights(Bert, config, bare, OF_BERT)
+
+    def cut(self, ids) -> list:
+        "Token numbers up to the limit, with the last one, which ends the sentence."
+        return ids if len(ids) <= self.max_tokens else [*ids[:self.max_tokens - 1], ids[-1]]
+
+    @torch.inference_mode()
+    def __call__(self, sentence):
+        return self.encoder(torch.tensor([self.cut(self.tokenizer.encode(sentence).ids)]))[0].clone()
+
+    def tokens(self, sentence) -> list:
+        "The tokens of a sentence, as words and pieces of words."
+        return [self.tokenizer.id_to_token(number) for number in self.cut(self.tokenizer.encode(sentence).ids)]
+
+    def left_out(self, sentence) -> list: # of messages
+        "What of a sentence is not read: what lies beyond the last token, and what the tokenizer does not know."
+        count, messages = len(self.tokenizer.encode(sentence).ids), []
+        if count > self.max_tokens: messages.append(f"only the first {self.max_tokens} of {count} tokens are read")
+        pieces = lambda word: self.tokenizer.encode(word, add_special_tokens=False).tokens
+        unknown = [word for word in dict.fromkeys(sentence.split()) if "[UNK]" in pieces(word)]
+        if unknown: messages.append(f"the tokenizer does not know {', '.join(map(repr, unknown))}")
+        return messages
+
+@text
+def plain_bert(
+    model_name:str="minilm", # a local folder with a BERT, or `minilm`
+    max_tokens:int=128,      # longer sentences are cut
+) -> PlainStates:
+    "Sentence to the last hidden states of a BERT that is not trained, quickly at hand [tokens, channels]."
+    folder = model_folder(model_name)
+    if folder is None or read_json(folder/"config.json").get("model_type") != "bert": raise ValueError(
+        f"plain_bert reads with a BERT, and {model_name!r} is none on this machine; `frozen` takes other encoders")
+    return PlainStates(folder, max_tokens)
 
 # %% ../nbs/145_text.ipynb #expressions
 EXPRESSIONS = (

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WHISPER_SHA256', 'TYPES', 'WHISPER', 'read_ctranslate2', 'whisper_folder', 'whisper_tensors', 'layers_of_whisper',
-           'encoder_state', 'load_whisper']
+           'encoder_state', 'bundled_whisper', 'load_whisper']
 
 # %% ../nbs/138_whisper.ipynb #imports
 import struct
@@ -86,6 +86,16 @@ def encoder_state(tensors) -> dict: # names of Hugging Face's `WhisperEncoder` t
                 if (what, kind) == ("k", "bias"): continue # the architecture has none
                 state[f"{new}.self_attn.{what}_proj.{kind}"] = part
     return {name: torch.from_numpy(np.array(values, np.float32)) for name, values in state.items()}
+
+def bundled_whisper() -> tuple: # configuration and weights, by Hugging Face's names
+    "The encoder of the bundled Whisper tiny.en, in 32 bits, without its library."
+    tensors = whisper_tensors()
+    state = encoder_state(tensors)
+    channels, mels, _ = state["conv1.weight"].shape
+    return dict(
+        d_model=channels, encoder_layers=layers_of_whisper(tensors), num_mel_bins=mels,
+        encoder_attention_heads=int(tensors["encoder/num_heads"]), encoder_ffn_dim=len(state["layers.0.fc1.bias"]),
+        max_source_positions=len(state["embed_positions.weight"])), state
 
 def load_whisper():
     "Feature extractor and encoder of the bundled Whisper tiny.en, in 32 bits."
