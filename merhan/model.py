@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['SHARED', 'PARTS', 'EmotionClassifier', 'MERHAN', 'share_blocks', 'real_frames', 'is_read_freely', 'merhan',
-           'build_model']
+           'build_model', 'from_pretrained']
 
 # %% ../nbs/23_model.ipynb #imports
 from functools import partial
+from importlib import import_module
 
 import torch
 from jaxtyping import Float, Int
@@ -199,3 +200,10 @@ def build_model(
         audio_input_dim=inputs["audio"], text_model_name=None, text_states_dim=inputs["text"],
         layers=inputs["layers"], num_classes=num_classes, heads=settings.heads,
         attention_dropout=settings.dropout, fused=settings.fused, auxiliary=auxiliary, **parts)
+
+# %% ../nbs/23_model.ipynb #from-pretrained
+def from_pretrained(name, **options): # a folder, or a name on the hub
+    "A packaged model, with all that an answer needs."
+    return import_module("merhan.package").Package.from_pretrained(name, **options)
+
+MERHAN.from_pretrained = staticmethod(from_pretrained)
