@@ -22,10 +22,14 @@ help:            ## show what can be made
 	python -c "import librosa.effects, librosa.util.utils, librosa.core.pitch, librosa.core.audio, librosa.sequence" # what it compiles at import is compiled here, once, by one process
 	touch $@
 
-install: .venv/installed  ## a .venv with every version of requirements.lock
+.venv/models: .venv/installed dvc.lock pipelines/emodb_goemotions/dvc.lock
+	merhan mend
+	dvc pull --quiet work/demo/package work/emodb_goemotions/package
+	touch $@
+
+install: .venv/models  ## a .venv with every version of requirements.lock, and the packed models
 
 data: install    ## the bundled corpus, from the store beside it
-	merhan mend
 	dvc pull --quiet data.dvc
 
 first-look: data ## the baseline alone on the bundled corpus, from recordings to its paper (some minutes)

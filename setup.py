@@ -8,7 +8,7 @@ config = ConfigParser(delimiters=["="], interpolation=None)
 config.read(Path(__file__).parent / "settings.ini", encoding="utf-8")
 settings = config["DEFAULT"]
 extras = {name: settings[f"{name}_requirements"].split() for name in (
-    "demo", "corpus", "audformat", "egemaps", "asr", "cluster", "lab", "dev")}
+    "demo", "corpus", "audformat", "egemaps", "asr", "timeline", "cluster", "lab", "dev")}
 extras["praat"] = settings["praat_optional"].split() # licensed under the GPL, so it is not in requirements.lock
 
 setup(

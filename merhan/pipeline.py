@@ -165,6 +165,17 @@ STAGES = (
           reads=("W/set_aside.csv", TURNS, SPLITS, *CONFIGS, "M", "costs/CORPUS.json", *PREDICTIONS, *HISTORY,
                  str(BIBLIOGRAPHY)),
           writes=("R/cards",)),
+    Stage("stress", "the packed model's kind in noise, rooms, telephones, and with words as they are heard",
+          paper=17, when="packed", uses=("corpus", "verdicts"),
+          reads=("DATA", TURNS, HEARD, SPLITS, "W/package_weights", "C/single/baseline.yaml"),
+          makes=("W/stress",), writes=("R/stress.ipynb",)),
+    Stage("audit", "what stands on two sides of a fold, or twice in the corpus",
+          paper=16, when="many", uses=("corpus",), reads=("DATA", TURNS, SPLITS), writes=("R/audit.ipynb",)),
+    Stage("package", "one network that has learned from the best ones, packed for whoever has a recording",
+          paper=15, when="packed", uses=("corpus", "protocol", "baseline", "own_baseline"),
+          reads=("T/package.yaml", "DATA", TURNS, SPLITS, "M", *CONFIGS, *PREDICTIONS, *VALIDATION),
+          makes=("W/package",), local=("W/package_weights",), keeps=("W/package_features",),
+          writes=("R/package.ipynb",)),
 )
 
 # %% ../nbs/42_pipeline.ipynb #papers
@@ -190,7 +201,8 @@ def stages_of(params) -> list: # of `Stage`
         resplit=not is_listed(params) and params["protocol"].get("folds") != "official",
         hypotheses=bool(params.get("hypotheses")),
         spoken=bool(params["corpus"].get("spoken")), averages=bool(params["averages"]),
-        tried=Place(name).attempts.is_file())
+        tried=Place(name).attempts.is_file(),
+        packed=(Place(name).pipeline/"package.yaml").is_file())
     return [stage for stage in STAGES if applies[stage.when]]
 
 def dvc_stage(stage, params) -> dict:
