@@ -5,11 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
 from filelock import FileLock
+
+from merhan.layout import Place
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -142,14 +145,19 @@ def toy_trial(small, resolved, tmp_path_factory):
     return run
 
 
+@dataclass(frozen=True)
+class Workplace(Place):
+    "The place of the bundled corpus, with its work in another folder; other processes can be given it."
+
+    folder: Path = None
+
+    @property
+    def work(self):
+        return self.folder
+
+
 def workplace(folder):
-    "The place of the bundled corpus, with its work in another folder."
-    from merhan.layout import Place
-
-    class Workplace(Place):
-        work = folder
-
-    return Workplace("demo")
+    return Workplace("demo", folder)
 
 
 def copy_of_repository(target):
@@ -242,6 +250,7 @@ def reduce(clone, names=FEW):
         "-rq",
         "--ignore-unmatch",
         "pipelines/ravdess_goemotions",  # whose rows would not be here
+        *(f"pipelines/{corpus}/package.yaml" for corpus in ("demo", "emodb_goemotions")),  # nor would its teacher
         *(
             f"{kind}/{corpus}"
             for kind in ("reports", "metrics", "configs")

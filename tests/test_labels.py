@@ -5,7 +5,8 @@ import pytest
 
 from merhan.evaluation import metrics_of
 from merhan.grid import gather, gather_weights, run_grid
-from merhan.predict import predict
+from merhan.features import load_wave
+from merhan.package import Package, ask
 from merhan.resolve import resolve
 from merhan.strategies import Strategy
 from merhan.trained import Trained
@@ -31,7 +32,7 @@ def test_from_annotations_to_metrics(small, trials, tmp_path):
     gather_weights(trials, tmp_path / "weights")
     models = [Trained(path) for path in sorted((tmp_path / "weights").glob("*.safetensors"))]
     row = small["table"].iloc[0]
-    probability, _ = predict(row.audio, row.text, models)
+    probability = ask(Package(models=models), load_wave(row.audio), row.text).probability
     assert abs(probability.sum() - 1) < 1e-6
 
 

@@ -15,6 +15,7 @@ for path in sorted((ROOT / "nbs").glob("[0-9]*.ipynb")):
         ORDER[exported[1]] = path.name
 # stages that compute
 BUILDING = {"train", "hear", "features", "resolve", "select", "simple", "leaks", "probe", "pairings", "crossed"}
+BUILDING |= {"package", "stress"}
 LOOKING = {"model", "architecture", "attention", "report"}  # papers that open a network or describe its components
 STAGES = sorted(p.stem for p in (ROOT / "nbs/pipeline").glob("*.ipynb"))
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import zipfile
 
 import nbformat
 import pandas as pd
@@ -120,9 +121,56 @@ def test_verdicts_come_from_stored_predictions(clone, tmp_path):
     assert fresh.repro("--allow-missing", "--dry", "evaluate") == []
 
 
+def test_predictions_of_others_are_scored(clone, tmp_path):
+    "Every turn once, or the first that is wrong by name; a bundle is checked, and its metric computed again."
+    table = pd.read_parquet(clone.folder / "work/demo/single/predictions/baseline.parquet")
+    own = table[table.seed == 0][["utterance", "predicted", *(c for c in table if c.startswith("p_"))]]
+    first = own.utterance.iloc[0]
+    files = dict(
+        own=own.sample(frac=1, random_state=0),
+        missing=own.iloc[1:],
+        doubled=pd.concat([own, own.iloc[:1]]),
+        unknown=own.assign(utterance=own.utterance.replace(first, "nobody")),
+    )
+    for name, rows in files.items():
+        rows.to_csv(tmp_path / f"{name}.csv", index=False)
+    own.sample(frac=1, random_state=1).to_parquet(tmp_path / "own.parquet")
+    for name in ("own.csv", "own.parquet"):
+        told = json.loads(clone.run("merhan", "score", str(tmp_path / name), "--json").stdout)
+        truth = table[table.seed == 0]
+        assert abs(told["scores"]["weighted_accuracy"]["mean"] - 100 * (truth.label == truth.predicted).mean()) < 1e-3
+        assert set(told["against"]) == {"baseline", "late_fusion"}
+    for name, said in dict(missing=first, doubled=first, unknown="nobody").items():
+        wrong = clone.run("merhan", "score", str(tmp_path / f"{name}.csv"), fails=True)
+        assert wrong.returncode == 1 and repr(said) in wrong.stderr and "Traceback" not in wrong.stderr
+    bundle = tmp_path / "demo.zip"
+    clone.run("merhan", "bundle", "--to", str(bundle))
+    with zipfile.ZipFile(bundle) as packed:
+        assert not any(path.endswith((".ogg", ".wav", ".txt")) for path in packed.namelist())
+    assert "False" not in clone.run("merhan", "score", str(bundle)).stdout
+    content = bytearray(bundle.read_bytes())
+    content[len(content) // 2] ^= 1
+    bundle.write_bytes(content)
+    damaged = clone.run("merhan", "score", str(bundle), fails=True)
+    assert damaged.returncode == 1 and "Traceback" not in damaged.stderr
+
+
+def test_trained_networks_are_packed(clone, tmp_path):
+    wav = next((clone.folder / "data/demo").rglob("*.ogg"))
+    words = "package", "--strategy", "gated_fusion", "--as", "ensemble", "--to", str(tmp_path / "packed")
+    card = clone.run("merhan", *words).stdout
+    assert "What it must not be used for" in card and "no sets are known" in card
+    asked = "predict", str(wav), "--text", "I can't wait!", "--json"
+    by_package = json.loads(clone.run("merhan", *asked, "--model", str(tmp_path / "packed")).stdout)
+    trained = "--corpus", "demo", "--strategy", "gated_fusion"
+    by_weights = json.loads(clone.run("merhan", *asked, *trained).stdout)
+    assert by_package[0]["probability"] == by_weights[0]["probability"]
+
+
 def test_predict_and_site(clone):
     wav = next((clone.folder / "data/demo").rglob("*.ogg"))
-    done = clone.run("merhan", "predict", str(wav), "--text", "I can't wait!", "--attention", "attention.svg")
+    asked = "predict", str(wav), "--text", "I can't wait!", "--corpus", "demo", "--attention", "attention.svg"
+    done = clone.run("merhan", *asked)
     assert (
         len(re.findall(r"^(ang|hap|neu|sad) +[\d.]+%", done.stdout, re.M)) == 4
         and (clone.folder / "attention.svg").stat().st_size > 1000
