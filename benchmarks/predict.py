@@ -197,7 +197,7 @@ def draw():
     axes[1].barh(list(names.values()), [asked[name] for name in names])
     axes[1].set(title="5 s of speech, loaded", xlabel="time [ms]")
     axes[2].barh(["voice", "with words"], [many["voice_files_a_second"], many["words_files_a_second"]])
-    axes[2].set(title=f"{many['files']} files of 4 s", xlabel="files a second, 2 processes")
+    axes[2].set(title=f"{many['files']} files of 4 s", xlabel="files a second")
     for axis in axes:
         axis.invert_yaxis()
     figure.savefig(KEPT.with_suffix(".svg"))
