@@ -30,6 +30,7 @@ help:            ## show what can be made
 install: .venv/models  ## a .venv with every version of requirements.lock, and the packed models
 
 data: install    ## the bundled corpus, from the store beside it
+	merhan mend
 	dvc pull --quiet data.dvc
 
 first-look: data ## the baseline alone on the bundled corpus, from recordings to its paper (some minutes)
