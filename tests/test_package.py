@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from conftest import ROOT
+from conftest import ROOT, workplace
 
 MERHAN = Path(sys.executable).parent / "merhan"
 PACKED = ROOT / "work/demo/package"
@@ -174,30 +174,33 @@ def test_planted_leaks_end_an_audit_with_one(tmp_path, clip):
 def test_what_a_student_learns_from_never_met_its_test_side(small, resolved, tmp_path):
     "Soft labels of a fold come from runs that were not trained on the turn, and none of which saw the test session."
     from merhan.grid import run_grid
-    from merhan.layout import write_table
+    from merhan.folds import folds
+    from merhan.layout import write_folds, write_table
     from merhan.package import Package, ask
     from merhan.features import load_wave
     from merhan.grid import gather
     from merhan.student import make_student, taught, whole_fold
 
-    place, table = small["place"], small["table"]
-    trials = run_grid(resolved("baseline"), place, dict(jobs=1), dict(device="cpu"), tmp_path / "scratch")
+    table, work = small["table"], shutil.copytree(small["work"], tmp_path / "work")
+    write_folds(folds(table, seeds=2), work / "folds.json")
+    place = workplace(work)
+    trials = run_grid(resolved("baseline") | dict(seeds=2), place, dict(jobs=1), dict(device="cpu"), tmp_path / "scratch")
     sides = dict(validation="validation", predictions="test")
     tables = {what: gather(trials, table, side) for what, side in sides.items()}
-    said, folds = taught(*tables.values()), place.folds()
-    for fold in folds:
+    said, splits = taught(*tables.values()), place.folds()
+    for fold in splits:
         learned_from = set(said[fold.fold].index)
         assert learned_from and not learned_from & set(fold.test)
         for trial in trials:
             if trial.fold.fold == fold.fold:
                 assert not set(trial.fold.test) & learned_from
                 assert not set(trial.fold.train) & set(trial.fold.validation)
-    assert set(whole_fold(folds).train) == set(table.utterance)
+    assert set(whole_fold(splits).train) == set(table.utterance)
     for what, rows in tables.items():
-        write_table(rows, small["work"] / f"single/{what}/taught_by.parquet")
+        write_table(rows, work / f"single/{what}/taught_by.parquet")
     recipe = dict(
         teacher="taught_by",
-        seeds=1,
+        seeds=2,
         student=dict(
             features=dict(mfcc=dict(stack=8)),
             text=dict(plain_bert=dict(max_tokens=16)),
