@@ -184,7 +184,8 @@ def test_what_a_student_learns_from_never_met_its_test_side(small, resolved, tmp
     table, work = small["table"], shutil.copytree(small["work"], tmp_path / "work")
     write_folds(folds(table, seeds=2), work / "folds.json")
     place = workplace(work)
-    trials = run_grid(resolved("baseline") | dict(seeds=2), place, dict(jobs=1), dict(device="cpu"), tmp_path / "scratch")
+    config = resolved("baseline") | dict(seeds=2)
+    trials = run_grid(config, place, dict(jobs=1), dict(device="cpu"), tmp_path / "scratch")
     sides = dict(validation="validation", predictions="test")
     tables = {what: gather(trials, table, side) for what, side in sides.items()}
     said, splits = taught(*tables.values()), place.folds()
