@@ -30,10 +30,10 @@ KEPT = ROOT / "costs/engine.json"
 sys.path.insert(0, str(ROOT / "tests"))  # the literal network stands beside the test that compares it
 
 
-def keep(name, content):
-    "Add a measurement to those kept."
-    found = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
-    KEPT.write_text(json.dumps(dict(sorted((found | {name: content}).items())), indent=1) + "\n")
+def keep(name, content, kept=KEPT):
+    "Add a measurement to those kept in a file."
+    found = json.loads(kept.read_text()) if kept.is_file() else {}
+    kept.write_text(json.dumps(dict(sorted((found | {name: content}).items())), indent=1) + "\n")
     print(json.dumps(content, indent=1))
 
 

@@ -21,18 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+
+import engine
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "costs/predict.json"
 PACKAGE = ROOT / "work/demo/package"
-
-
-def keep(name, content):
-    "Add a measurement to those kept."
-    found = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
-    KEPT.write_text(json.dumps(dict(sorted((found | {name: content}).items())), indent=1) + "\n")
-    print(json.dumps(content, indent=1))
+keep = partial(engine.keep, kept=KEPT)
 
 
 def speech(seconds):
